@@ -1,0 +1,190 @@
+//! Reading a raise. It is never refused for its form: what cannot be read is left out and named in a note.
+
+use super::EmergencyKind;
+use crate::clock::Timestamp;
+use crate::geo::{Fix, RawFix};
+use crate::id::EmergencyId;
+use serde::Serialize;
+use serde_json::Value;
+use std::time::Duration;
+
+/// A countdown longer than this is cut to it.
+const MAX_COUNTDOWN_S: f64 = 300.0;
+/// A message longer than this is cut.
+const MAX_MESSAGE: usize = 1_000;
+
+/// Something of a raise that could not be used.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, utoipa::ToSchema)]
+pub struct Note {
+    /// Which field.
+    pub field: &'static str,
+    /// A stable word for what was wrong with it.
+    pub code: &'static str,
+}
+
+/// A raise as far as it could be read.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Raise {
+    /// The phone's id for it.
+    pub id: Option<EmergencyId>,
+    /// What is the matter.
+    pub kind: EmergencyKind,
+    /// In the person's own words.
+    pub message: Option<String>,
+    /// Where.
+    pub fix: Option<Fix>,
+    /// Whether the fix has a number of its own and belongs into the track.
+    pub fix_is_numbered: bool,
+    /// How long contacts are not told yet.
+    pub countdown: Duration,
+    /// What could not be used.
+    pub notes: Vec<Note>,
+}
+
+impl Raise {
+    /// Reads what can be read.
+    pub fn read(body: &Value, now: Timestamp, retention: Duration) -> Self {
+        let mut notes = Vec::new();
+        if !body.is_object() {
+            notes.push(Note { field: "body", code: "unreadable" });
+        }
+        let mut note = |field, code| notes.push(Note { field, code });
+        let id = present(body, "id").and_then(|id| {
+            let read = id.as_str().and_then(|text| text.parse().ok());
+            if read.is_none() {
+                note("id", "not_a_uuid");
+            }
+            read
+        });
+        let kind = present(body, "kind").map_or(EmergencyKind::Sos, |kind| {
+            kind.as_str().and_then(EmergencyKind::from_word).unwrap_or_else(|| {
+                note("kind", "unknown");
+                EmergencyKind::Other
+            })
+        });
+        let message = present(body, "message").and_then(|message| match message.as_str() {
+            Some(text) => {
+                if text.chars().count() > MAX_MESSAGE {
+                    note("message", "cut");
+                }
+                Some(text.chars().take(MAX_MESSAGE).collect())
+            }
+            None => {
+                note("message", "not_text");
+                None
+            }
+        });
+        let countdown_s = present(body, "countdown_s").map_or(0.0, |given| match given.as_f64() {
+            Some(s) if (0.0..=MAX_COUNTDOWN_S).contains(&s) => s,
+            Some(s) if s > MAX_COUNTDOWN_S => {
+                note("countdown_s", "cut");
+                MAX_COUNTDOWN_S
+            }
+            _ => {
+                note("countdown_s", "ignored");
+                0.0
+            }
+        });
+        let mut fix_is_numbered = false;
+        let fix = present(body, "fix").and_then(|given| match read_fix(given, now, retention) {
+            Ok((fix, numbered)) => {
+                fix_is_numbered = numbered;
+                Some(fix)
+            }
+            Err(code) => {
+                note("fix", code);
+                None
+            }
+        });
+        Self {
+            id,
+            kind,
+            message,
+            fix,
+            fix_is_numbered,
+            countdown: Duration::from_secs_f64(countdown_s),
+            notes,
+        }
+    }
+}
+
+fn present<'a>(body: &'a Value, field: &str) -> Option<&'a Value> {
+    body.get(field).filter(|v| !v.is_null())
+}
+
+/// A fix without number or time is taken as one of now: where a person in danger is matters more than its form.
+fn read_fix(given: &Value, now: Timestamp, retention: Duration) -> Result<(Fix, bool), &'static str> {
+    let number = |field: &str| given.get(field).and_then(Value::as_f64);
+    let (Some(lat), Some(lon)) = (number("lat"), number("lon")) else { return Err("invalid_fix") };
+    let fixed_at = match present(given, "fixed_at") {
+        None => now,
+        Some(at) => at.as_str().and_then(|t| Timestamp::parse(t).ok()).ok_or("invalid_fix")?,
+    };
+    let seq = given.get("seq").and_then(Value::as_i64);
+    let raw = RawFix {
+        seq: seq.unwrap_or(1),
+        lat,
+        lon,
+        fixed_at,
+        accuracy_m: number("accuracy_m").filter(|m| *m >= 0.0),
+        altitude_m: number("altitude_m"),
+        speed_mps: number("speed_mps"),
+        course_deg: number("course_deg"),
+        battery: number("battery").filter(|b| (0.0..=1.0).contains(b)),
+    };
+    raw.check(now, retention)
+        .map(|fix| (fix, seq.is_some() && given.get("fixed_at").is_some()))
+        .map_err(|r| r.code())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    const NOW: Timestamp = Timestamp::from_unix_ms(1_800_000_000_000);
+
+    fn read(body: Value) -> Raise {
+        Raise::read(&body, NOW, Duration::from_secs(86_400))
+    }
+    fn notes(body: Value) -> Vec<(&'static str, &'static str)> {
+        read(body).notes.into_iter().map(|n| (n.field, n.code)).collect()
+    }
+
+    #[test]
+    fn garbage_is_left_out_and_named() {
+        assert_eq!(notes(json!({"kind": "sos", "surprise": 1})), vec![]);
+        assert_eq!(notes(json!(null)), vec![("body", "unreadable")]);
+        let all =
+            json!({"id": 5, "kind": "dragon", "message": 7, "countdown_s": "x", "fix": {"lat": "north"}});
+        let named = notes(all);
+        let expected = [
+            ("id", "not_a_uuid"),
+            ("kind", "unknown"),
+            ("message", "not_text"),
+            ("countdown_s", "ignored"),
+            ("fix", "invalid_fix"),
+        ];
+        assert_eq!(named, expected);
+        assert_eq!(notes(json!({"fix": {"lat": 91, "lon": 1}})), vec![("fix", "out_of_range")]);
+        let from_2099 = json!({"fix": {"seq": 1, "lat": 1, "lon": 1, "fixed_at": "2099-01-01T00:00:00Z"}});
+        assert_eq!(notes(from_2099), vec![("fix", "in_future")]);
+    }
+
+    #[test]
+    fn a_fix_without_number_and_time_is_one_of_now() {
+        let raise = read(json!({"fix": {"lat": 1, "lon": 2, "whatever": []}}));
+        assert_eq!(raise.fix.map(|f| f.fixed_at), Some(NOW));
+        assert!(!raise.fix_is_numbered);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_is_refused(text in "\\PC{0,200}") {
+            let value = serde_json::from_str(&text).unwrap_or(Value::Null);
+            let raise = read(value);
+            prop_assert!(raise.countdown <= Duration::from_secs(300));
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! What alerts need from the cellar. Every method is one use case and atomic; absent is `Ok(None)`.
+
+use super::{AlertDraft, Delivery, DeliveryState, Emergency, Inboxed, State};
+use crate::clock::Timestamp;
+use crate::error::Stored;
+use crate::id::{AlertId, DeviceId, EmergencyId, TransitionId, UserId};
+use crate::tracking::{FenceState, Transition};
+use crate::trust::Role;
+use async_trait::async_trait;
+use std::time::Duration;
+
+/// Whose inboxes got something: ring their bells.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Committed {
+    /// Each once.
+    pub told: Vec<UserId>,
+}
+
+/// What became of a raise.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Raised {
+    /// It is a new emergency; stored with its alerts.
+    Opened(Committed),
+    /// This id was raised before: what it is now.
+    Repeated(Emergency),
+    /// Another one takes joins: join it.
+    Open(Emergency),
+    /// The id is somebody else's emergency: raise with another.
+    IdTaken,
+}
+
+/// A change of an emergency, made from `emergency.version - 1`.
+pub struct Change<'a> {
+    /// After the change.
+    pub emergency: &'a Emergency,
+    /// A raise that joins: this id of the subject's resolves to the emergency from now on.
+    pub joined: Option<EmergencyId>,
+    /// What is to be told.
+    pub alerts: &'a [AlertDraft],
+}
+
+/// A transition and what is to be told about it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct TransitionAlert {
+    /// What happened.
+    pub transition: Transition,
+    /// What is told; none makes it history only.
+    pub alert: Option<AlertDraft>,
+    /// No alert if the same fence had one of the same kind less than so long before (in event time).
+    pub cooldown: Duration,
+}
+
+/// What one fold of a device's fixes changed; stored in one transaction.
+#[derive(Clone, PartialEq, Debug)]
+pub struct TransitionCommit {
+    /// Whose.
+    pub owner: UserId,
+    /// The tracked device.
+    pub device: DeviceId,
+    /// The states after it, of the fences that changed.
+    pub states: Vec<FenceState>,
+    /// How far the device is folded.
+    pub folded_to: (Timestamp, i64),
+    /// What happened, in event order.
+    pub transitions: Vec<TransitionAlert>,
+    /// Transitions that late fixes undid.
+    pub retracted: Vec<TransitionId>,
+}
+
+/// A person's part in an emergency.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Party {
+    /// The emergency as it truly stands.
+    pub emergency: Emergency,
+    /// Whether this contact hears of duress. The subject does not.
+    pub hears_duress: bool,
+}
+
+/// Alerts' part of the cellar.
+#[async_trait]
+pub trait AlertsStore: Send + Sync {
+    /// Stores transitions with their alerts. Idempotent by transition id and alert id.
+    async fn commit_transitions(&self, commits: &[TransitionCommit]) -> Stored<Committed>;
+    /// Stores alerts that belong to nothing else.
+    async fn tell(&self, alerts: &[AlertDraft]) -> Stored<Committed>;
+    /// Raises: finds the emergency of `client_id`, or one to join, or stores this one with its alerts.
+    async fn raise(
+        &self,
+        emergency: &Emergency,
+        client_id: EmergencyId,
+        alerts: &[AlertDraft],
+    ) -> Stored<Raised>;
+    /// How many emergencies the person opened since then.
+    async fn openings_since(&self, subject: UserId, since: Timestamp) -> Stored<u32>;
+    /// Stores a change if the version is still the one it was made from; `None` if not.
+    async fn change(&self, change: Change<'_>) -> Stored<Option<Committed>>;
+    /// The subject's emergency by any of its ids.
+    async fn emergency_of(&self, subject: UserId, id: EmergencyId) -> Stored<Option<Emergency>>;
+    /// The emergency.
+    async fn emergency(&self, id: EmergencyId) -> Stored<Option<Emergency>>;
+    /// The emergency, if `contact` has part in it: a link of the subject's that is in force at `now` with `alerts` or
+    /// `emergency_location`, accepted before the emergency ended; and contacts have been told of it.
+    async fn emergency_for(&self, contact: UserId, id: EmergencyId, now: Timestamp) -> Stored<Option<Party>>;
+    /// The person's emergencies that are truly open.
+    async fn open_of(&self, subject: UserId) -> Stored<Vec<Emergency>>;
+    /// All truly open emergencies.
+    async fn open(&self) -> Stored<Vec<Emergency>>;
+    /// A person's emergencies in one role (as contact by the rule of [`AlertsStore::emergency_for`]) that show this
+    /// state to them, newest first, after `after`, at most `limit`.
+    async fn emergencies(
+        &self,
+        user: UserId,
+        role: Role,
+        state: Option<State>,
+        after: Option<EmergencyId>,
+        limit: u32,
+        now: Timestamp,
+    ) -> Stored<Vec<Party>>;
+    /// The earliest time at which an emergency is due.
+    async fn next_due(&self) -> Stored<Option<Timestamp>>;
+    /// Emergencies due at `now`.
+    async fn due(&self, now: Timestamp) -> Stored<Vec<Emergency>>;
+    /// How far each of the emergency's raising alerts has come.
+    async fn deliveries(&self, emergency: EmergencyId) -> Stored<Vec<Delivery>>;
+    /// The newest cursor of an inbox; 0 if empty.
+    async fn inbox_head(&self, user: UserId) -> Stored<i64>;
+    /// The inbox after a cursor, in order, at most `limit`.
+    async fn inbox_after(&self, user: UserId, cursor: i64, limit: u32) -> Stored<Vec<Inboxed>>;
+    /// Moves an alert of the person's forward to `state`. `false` if it is not in their inbox.
+    async fn ack(&self, user: UserId, alert: AlertId, state: DeliveryState, at: Timestamp) -> Stored<bool>;
+    /// Records that a socket took the inbox from `from` to `to` (both included).
+    async fn sent(&self, user: UserId, from: i64, to: i64, at: Timestamp) -> Stored<()>;
+}

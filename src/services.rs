@@ -1,0 +1,49 @@
+//! What the doors stand before: the services of the rooms, made once by `app`.
+
+use crate::alerts::Alerts;
+use crate::bus::Bus;
+use crate::clock::Clock;
+use crate::identity::Identity;
+use crate::tracking::Tracking;
+use crate::trust::Trust;
+use async_trait::async_trait;
+use std::sync::Arc;
+
+/// The services of one node.
+#[derive(Clone)]
+pub struct Services {
+    /// Accounts, devices, sessions, tokens.
+    pub identity: Arc<Identity>,
+    /// Links and disclosures.
+    pub trust: Arc<Trust>,
+    /// Fixes and fences.
+    pub tracking: Arc<Tracking>,
+    /// Emergencies and inboxes.
+    pub alerts: Arc<Alerts>,
+    /// The bell.
+    pub bus: Bus,
+    /// The time.
+    pub clock: Clock,
+    /// Whether this node can take an SOS now.
+    pub readiness: Arc<dyn Readiness>,
+}
+
+/// One thing that must work for a node to be ready.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Check {
+    /// What was checked.
+    pub name: &'static str,
+    /// `None` if it works, or why it does not.
+    pub fault: Option<String>,
+}
+
+/// Answers whether a node can take an SOS now.
+#[async_trait]
+pub trait Readiness: Send + Sync {
+    /// Checks everything an SOS needs, each within its deadline.
+    async fn checks(&self) -> Vec<Check>;
+    /// The node was told to stop: it takes nobody new.
+    fn is_draining(&self) -> bool;
+    /// The metrics of this process in Prometheus' text format.
+    fn metrics(&self) -> String;
+}

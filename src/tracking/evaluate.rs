@@ -1,0 +1,136 @@
+//! The rule of a fence: what one fix makes of a membership.
+
+use super::{Geofence, Trigger};
+use crate::geo::{Fix, Placement};
+use serde::{Deserialize, Serialize};
+
+/// Whether a device is in a fence. Unknown is neither: it is never told to anybody as one or the other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Membership {
+    /// No fix has shown it.
+    #[default]
+    Unknown,
+    /// In it.
+    Inside,
+    /// Out of it.
+    Outside,
+}
+
+impl Membership {
+    /// The word it is stored as.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Inside => "inside",
+            Self::Outside => "outside",
+        }
+    }
+    /// From [`Membership::word`].
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Unknown, Self::Inside, Self::Outside].into_iter().find(|m| m.word() == word)
+    }
+    /// What a change to this membership is called.
+    pub const fn trigger(self) -> Option<Trigger> {
+        match self {
+            Self::Unknown => None,
+            Self::Inside => Some(Trigger::Enter),
+            Self::Outside => Some(Trigger::Exit),
+        }
+    }
+}
+
+/// An exit needs at least so many metres past the edge: what a good receiver wanders while it lies still.
+const EXIT_MARGIN_M: f64 = 20.0;
+/// A fix coarser than this, and than the fence itself, says nothing while its circle lies across the edge.
+const COARSE_M: f64 = 100.0;
+
+/// The membership after a fix: enter at the edge, leave past edge + max(20 m, 10 % of the fence's size, accuracy).
+///
+/// The hysteresis keeps noise at an edge from ringing alarms; a fix whose circle of uncertainty is larger than the
+/// fence and lies across its edge changes nothing.
+pub fn evaluate(before: Membership, fence: &Geofence, fix: &Fix) -> Membership {
+    let accuracy_m = fix.accuracy_m.unwrap_or(0.0);
+    let size_m = fence.shape.size_m();
+    let margin_m = EXIT_MARGIN_M.max(0.1 * size_m).max(accuracy_m);
+    let Placement { inside, edge_m } = fence.shape.place(fix.point, margin_m);
+    let says_nothing = accuracy_m > size_m.max(COARSE_M) && edge_m < accuracy_m;
+    match before {
+        _ if says_nothing => before,
+        _ if inside => Membership::Inside,
+        Membership::Inside if edge_m <= margin_m => Membership::Inside,
+        Membership::Unknown if edge_m <= accuracy_m => Membership::Unknown,
+        _ => Membership::Outside,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Membership::{Inside, Outside, Unknown};
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::geo::{Point, RawShape, Shape};
+    use crate::id::{GeofenceId, UserId};
+    use crate::tracking::Severity;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    fn fence(radius_m: f64) -> Geofence {
+        let shape = RawShape::Circle { center: vec![16.0, 48.0], radius_m };
+        Geofence {
+            id: GeofenceId(uuid::Uuid::from_u128(1)),
+            owner: UserId(uuid::Uuid::from_u128(2)),
+            name: "home".into(),
+            shape: Arc::new(Shape::try_from(shape).unwrap()),
+            triggers: vec![Trigger::Enter],
+            dwell: Duration::from_secs(300),
+            cooldown: Duration::ZERO,
+            severity: Severity::Info,
+            notify: None,
+            created_at: Timestamp::from_unix_ms(0),
+            revision: 1,
+        }
+    }
+    /// A fix so many metres north of the centre.
+    fn fix(north_m: f64, accuracy_m: f64) -> Fix {
+        Fix {
+            seq: 1,
+            point: Point::new(48.0 + north_m / 111_200.0, 16.0).unwrap(),
+            fixed_at: Timestamp::from_unix_ms(0),
+            accuracy_m: Some(accuracy_m),
+            altitude_m: None,
+            speed_mps: None,
+            course_deg: None,
+            battery: None,
+        }
+    }
+
+    #[test]
+    fn enters_at_the_edge_and_leaves_past_the_margin() {
+        let home = fence(100.0);
+        assert_eq!(evaluate(Outside, &home, &fix(105.0, 5.0)), Outside);
+        assert_eq!(evaluate(Outside, &home, &fix(95.0, 5.0)), Inside);
+        assert_eq!(evaluate(Inside, &home, &fix(115.0, 5.0)), Inside);
+        assert_eq!(evaluate(Inside, &home, &fix(125.0, 5.0)), Outside);
+        assert_eq!(evaluate(Inside, &home, &fix(125.0, 40.0)), Inside);
+        assert_eq!(evaluate(Inside, &fence(1000.0), &fix(1090.0, 5.0)), Inside);
+        assert_eq!(evaluate(Inside, &fence(1000.0), &fix(1110.0, 5.0)), Outside);
+    }
+
+    #[test]
+    fn a_coarse_fix_says_nothing_across_an_edge() {
+        let home = fence(100.0);
+        for before in [Unknown, Inside, Outside] {
+            assert_eq!(evaluate(before, &home, &fix(0.0, 3000.0)), before);
+        }
+        assert_eq!(evaluate(Inside, &home, &fix(5000.0, 3000.0)), Outside);
+    }
+
+    #[test]
+    fn from_unknown_only_what_is_sure() {
+        let home = fence(100.0);
+        assert_eq!(evaluate(Unknown, &home, &fix(110.0, 30.0)), Unknown);
+        assert_eq!(evaluate(Unknown, &home, &fix(140.0, 30.0)), Outside);
+        assert_eq!(evaluate(Unknown, &home, &fix(50.0, 30.0)), Inside);
+    }
+}

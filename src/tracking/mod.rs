@@ -1,0 +1,30 @@
+//! Tracking: the stream of fixes, the geofences, and the transitions between them.
+//!
+//! [`evaluate`] is the rule (membership + fix -> membership; pure). A [`Tracker`] folds one device's fixes through it;
+//! [`Recorder`] makes fixes durable in groups; a [`Person`] holds the tracker of somebody's tracked device and
+//! rebuilds it from the store; [`Tracking`] is the service that the doors call.
+
+mod evaluate;
+mod fence;
+mod fences;
+mod person;
+mod rebuild;
+mod recorder;
+mod refusal;
+mod service;
+mod store;
+mod tracker;
+
+pub use evaluate::{Membership, evaluate};
+pub use fence::{FenceIn, Geofence, Severity, Transition, Trigger};
+pub use fences::Fences;
+pub use person::{Person, Position};
+pub use rebuild::Rebuild;
+pub use recorder::{Receipt, Recorded, Recorder};
+pub use refusal::TrackingError;
+pub use service::{Ingest, Tracking};
+pub use store::{
+    DeviceTail, FenceCreated, FenceState, FixBatch, FixStore, NewFix, StoredFix, StoredTransition,
+    TrackingStore,
+};
+pub use tracker::{Crossing, SinkMessage, Tracker, TransitionBatch, TransitionSink};

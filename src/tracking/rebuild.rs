@@ -1,0 +1,133 @@
+//! Building a tracker from the store: at the first fix, after a restart, when fences change, and when late fixes came.
+//!
+//! Whatever the reason, it is one way: the states as they were, then every fix since, in event order. So the history
+//! of a person is a function of the set of their fixes, in whatever order these arrived.
+
+use super::person::{LATE, Person};
+use super::{Crossing, FixStore, SinkMessage, Tracker, TrackingStore, TransitionSink};
+use crate::clock::{Clock, Timestamp};
+use crate::error::Stored;
+use crate::id::{DeviceId, TransitionId};
+use std::collections::HashSet;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// Fixes read from the store at a time.
+const PAGE: u32 = 2_000;
+/// Fences of one person, at most.
+pub(super) const MAX_FENCES: u32 = 200;
+
+/// A tracker to build.
+pub struct Rebuild {
+    pub(super) person: Arc<Person>,
+    /// Late fixes came: fold again from here.
+    pub(super) late_from: Option<(Timestamp, i64)>,
+}
+
+/// What building needs.
+pub(super) struct Builder {
+    pub(super) store: Arc<dyn TrackingStore>,
+    pub(super) fixes: Arc<dyn FixStore>,
+    pub(super) sink: TransitionSink,
+    pub(super) clock: Clock,
+}
+
+impl Builder {
+    /// Builds the tracker of a person and gives it to them.
+    pub(super) async fn run(&self, rebuild: Rebuild) {
+        let person = rebuild.person;
+        let Some(device) = person.lock().tracked else {
+            person.abandon();
+            return;
+        };
+        match self.build(&person, device, rebuild.late_from).await {
+            Ok((tracker, found)) => person.install(tracker, found, self.clock.now()),
+            Err(error) => {
+                tracing::warn!(%error, "a tracker could not be built; it is tried again");
+                person.abandon();
+            }
+        }
+    }
+
+    async fn build(
+        &self,
+        person: &Arc<Person>,
+        device: DeviceId,
+        late_from: Option<(Timestamp, i64)>,
+    ) -> Stored<(Tracker, Vec<(Crossing, bool)>)> {
+        self.everything_stored().await;
+        let owner = person.user();
+        let fences = self.store.fences(owner, None, MAX_FENCES).await?;
+        let fences = Arc::new(fences.into_iter().map(Arc::new).collect::<Vec<_>>());
+        let tail = self.store.device_tail(device).await?;
+        let again_from = late_from.filter(|late| tail.folded_to.is_some_and(|to| *late <= to));
+        let (states, start) = match again_from {
+            Some(late) => (self.store.states_before(device, late).await?, Some((late.0, late.1 - 1))),
+            None => (tail.states, tail.folded_to),
+        };
+        let mut tracker = Tracker::new(owner, device, fences, states, start);
+        let now = self.clock.now();
+        let mut found = Vec::new();
+        let mut after = start.unwrap_or((Timestamp::from_unix_ms(i64::MIN), 0));
+        loop {
+            let page = self.fixes.after(device, after, PAGE).await?;
+            for stored in &page {
+                let late = again_from
+                    .is_some_and(|_| tail.folded_to.is_some_and(|to| stored.fix.order() <= to))
+                    || stored.fix.fixed_at < now - LATE;
+                found.extend(tracker.fold(&stored.fix, late).into_iter().map(|c| (c, late)));
+            }
+            match page.last() {
+                Some(last) if page.len() == PAGE as usize => after = last.fix.order(),
+                _ => break,
+            }
+        }
+        if let Some(newest) = self.fixes.newest(&[device]).await? {
+            found.extend(tracker.first_states(&newest.fix).into_iter().map(|c| (c, true)));
+        }
+        if let Some(late) = again_from {
+            self.reconcile(&tracker, device, late, &mut found).await?;
+        }
+        Ok((tracker, found))
+    }
+
+    /// Takes back what late fixes undid, and leaves only what is new in `found`.
+    async fn reconcile(
+        &self,
+        tracker: &Tracker,
+        device: DeviceId,
+        late: (Timestamp, i64),
+        found: &mut Vec<(Crossing, bool)>,
+    ) -> Stored<()> {
+        let history = self.store.transitions_since(device, late.0).await?;
+        let history = history.iter().filter(|t| (t.transition.at, t.transition.seq) >= late);
+        let now_true: HashSet<TransitionId> = found.iter().map(|(c, _)| c.transition.id).collect();
+        let mut known = HashSet::new();
+        let mut retracted = Vec::new();
+        for old in history {
+            if now_true.contains(&old.transition.id) {
+                if !old.retracted {
+                    known.insert(old.transition.id);
+                }
+            } else if !old.retracted {
+                retracted.push(old.transition.id);
+            }
+        }
+        found.retain(|(c, _)| !known.contains(&c.transition.id));
+        if let Some(batch) = tracker.batch(Vec::new(), retracted)
+            && self.sink.send(SinkMessage::Batch(batch)).await.is_err()
+        {
+            tracing::warn!("the engine has stopped; retractions are made at the next start");
+        }
+        Ok(())
+    }
+
+    /// Waits until the engine has stored what was sent to it: the store's states are then the newest.
+    async fn everything_stored(&self) {
+        let (done, wait) = oneshot::channel();
+        if self.sink.send(SinkMessage::Barrier(done)).await.is_ok() {
+            // An error means that the engine stopped, and with it this process.
+            let _ = wait.await;
+        }
+    }
+}

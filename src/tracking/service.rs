@@ -1,0 +1,291 @@
+//! The service of tracking: takes fixes from the doors, keeps the people whose fixes come in, answers where they are.
+
+use super::person::Person;
+use super::rebuild::{Builder, Rebuild};
+use super::{Fences, FixStore, Receipt, Recorder, StoredFix, TrackingError, TrackingStore, TransitionSink};
+use crate::bus::{Bus, Event};
+use crate::clock::{Clock, Timestamp};
+use crate::error::Stored;
+use crate::geo::Fix;
+use crate::id::{DeviceId, GeofenceId, UserId};
+use crate::runtime::Tasks;
+use crate::trust::{Basis, Grant};
+use dashmap::DashMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Trackers that may wait to be built; beyond, the sweep asks again.
+const REBUILDS: usize = 1_024;
+/// How often late transitions and stale trackers are looked at.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// One device's way in: its person, kept while the door holds it.
+pub struct Ingest {
+    person: Arc<Person>,
+    device: DeviceId,
+}
+
+/// The service.
+pub struct Tracking {
+    pub(super) store: Arc<dyn TrackingStore>,
+    fixes: Arc<dyn FixStore>,
+    recorder: Recorder,
+    people: DashMap<UserId, Weak<Person>>,
+    sink: TransitionSink,
+    rebuilds: mpsc::Sender<Rebuild>,
+    bus: Bus,
+    pub(super) clock: Clock,
+    retention: Duration,
+}
+
+impl Tracking {
+    /// The service and its tasks. `sink` leads to the engine that stores transitions.
+    pub fn start(
+        store: Arc<dyn TrackingStore>,
+        fixes: Arc<dyn FixStore>,
+        sink: TransitionSink,
+        bus: Bus,
+        clock: Clock,
+        retention: Duration,
+        tasks: &Tasks,
+    ) -> Arc<Self> {
+        let (rebuilds, mut asked) = mpsc::channel::<Rebuild>(REBUILDS);
+        let builder = Builder {
+            store: Arc::clone(&store),
+            fixes: Arc::clone(&fixes),
+            sink: sink.clone(),
+            clock: clock.clone(),
+        };
+        let stop = tasks.stop();
+        tasks.spawn("trackers", async move {
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    Some(rebuild) = asked.recv() => builder.run(rebuild).await,
+                }
+            }
+        });
+        let recorder = Recorder::start(Arc::clone(&fixes), tasks);
+        let tracking = Arc::new(Self {
+            store,
+            fixes,
+            recorder,
+            people: DashMap::new(),
+            sink,
+            rebuilds,
+            bus,
+            clock,
+            retention,
+        });
+        let (sweeper, stop) = (Arc::downgrade(&tracking), tasks.stop());
+        tasks.spawn("tracker-sweep", async move {
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    () = tokio::time::sleep(SWEEP) => {}
+                }
+                let Some(tracking) = sweeper.upgrade() else { break };
+                tracking.sweep();
+            }
+        });
+        tracking
+    }
+
+    fn sweep(&self) {
+        let people: Vec<Arc<Person>> = self.people.iter().filter_map(|p| p.value().upgrade()).collect();
+        let now = self.clock.now();
+        for person in people {
+            person.settle(now);
+        }
+        self.people.retain(|_, person| person.strong_count() > 0);
+    }
+
+    /// The fences of people.
+    pub fn fences(&self) -> Fences<'_> {
+        Fences(self)
+    }
+
+    /// How long fixes are kept, unless a person chose less.
+    pub fn retention(&self) -> Duration {
+        self.retention
+    }
+
+    /// Batches that wait to be stored.
+    pub fn recorder_waiting(&self) -> usize {
+        self.recorder.waiting()
+    }
+
+    /// Opens a device's way in. `tracked` is the person's tracked device.
+    pub fn attach(&self, user: UserId, device: DeviceId, tracked: Option<DeviceId>) -> Ingest {
+        let mut entry = self.people.entry(user).or_default();
+        let person = entry.upgrade().unwrap_or_else(|| {
+            let person = Arc::new(Person::new(user, tracked, self.sink.clone(), self.rebuilds.clone()));
+            *entry = Arc::downgrade(&person);
+            person
+        });
+        drop(entry);
+        person.track(tracked);
+        Ingest { person, device }
+    }
+
+    /// Takes checked fixes: stores them, folds them, and shows the newest to whoever may see it. `receipt` is called
+    /// when they are on disk. `false` if the node is stopping.
+    pub async fn ingest(&self, from: &Ingest, fixes: Vec<Fix>, streamed: bool, receipt: Receipt) -> bool {
+        let now = self.clock.now();
+        let fixes: Arc<[Fix]> = fixes.into();
+        let past = {
+            let fold = from.person.lock();
+            let tracked = fold.tracked == Some(from.device);
+            match &fold.mode {
+                super::person::Mode::Ready(t) if tracked => {
+                    fixes.iter().filter(|f| t.is_past(f)).map(|f| (f.order(), f.seq)).collect::<Vec<_>>()
+                }
+                _ => Vec::new(),
+            }
+        };
+        let receipt = if past.is_empty() {
+            receipt
+        } else {
+            let person = Arc::clone(&from.person);
+            Box::new(move |recorded: super::Recorded| {
+                let new = |seq: &i64| !recorded.duplicates.contains(seq) && !recorded.conflicts.contains(seq);
+                let late_from = past.iter().filter(|(_, seq)| new(seq)).map(|(order, _)| *order).min();
+                if late_from.is_some() {
+                    person.rebuild(late_from);
+                }
+                receipt(recorded);
+            })
+        };
+        if !self.recorder.submit(from.device, Arc::clone(&fixes), now, streamed, receipt).await {
+            return false;
+        }
+        let position = from.person.observe(from.device, &fixes, now);
+        if let Some(position) = position.filter(|p| self.bus.is_watched(p.user())) {
+            self.bus.publish(Event::Position(Arc::new(position)));
+        }
+        true
+    }
+
+    /// The person's fences changed: whoever folds for them takes the new ones.
+    pub(super) fn fences_changed(&self, owner: UserId) {
+        if let Some(person) = self.people.get(&owner).and_then(|p| p.upgrade()) {
+            person.rebuild(None);
+        }
+    }
+
+    /// The person's tracked device changed.
+    pub fn tracked_changed(&self, user: UserId, device: Option<DeviceId>) {
+        if let Some(person) = self.people.get(&user).and_then(|p| p.upgrade()) {
+            person.track(device);
+        }
+    }
+
+    /// Folds what a stop left unfolded: fixes that were acked and whose transitions nobody has seen yet.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub async fn recover(&self) -> Stored<usize> {
+        let mut behind = Vec::new();
+        for (user, device, folded_to) in self.store.tracked_devices().await? {
+            let newest = self.fixes.newest(&[device]).await?;
+            if newest.is_some_and(|n| folded_to.is_none_or(|to| n.fix.order() > to)) {
+                behind.push((user, device));
+            }
+        }
+        let count = behind.len();
+        for (user, device) in behind {
+            let ingest = self.attach(user, device, Some(device));
+            ingest.person.rebuild(None);
+            self.hold(ingest, Duration::from_secs(30));
+        }
+        Ok(count)
+    }
+
+    /// Keeps a person for so long, so that what was found late is decided.
+    pub fn hold(&self, ingest: Ingest, for_: Duration) {
+        let clock = self.clock.clone();
+        crate::runtime::detach("tracker-hold", async move {
+            clock.sleep(for_).await;
+            drop(ingest);
+        });
+    }
+
+    /// Waits until everything folded so far is stored; tests and the stop use it.
+    pub async fn settled(&self) {
+        let (done, wait) = tokio::sync::oneshot::channel();
+        if self.sink.send(super::SinkMessage::Barrier(done)).await.is_ok() {
+            // An error means that the engine stopped: there is nothing to wait for.
+            let _ = wait.await;
+        }
+    }
+
+    /// The newest fix that a grant covers, whatever its age: of the tracked device; in an emergency, of any.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub async fn newest(&self, grant: &Grant) -> Result<Option<StoredFix>, TrackingError> {
+        let devices = self.covered_devices(grant).await?;
+        if devices.is_empty() {
+            return Ok(None);
+        }
+        Ok(self.fixes.newest(&devices).await?)
+    }
+
+    /// When the person's newest fix was received; what keeps an emergency from expiring.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub async fn last_sign(&self, user: UserId) -> Stored<Option<Timestamp>> {
+        let devices = self.store.devices_of(user).await?;
+        Ok(self.fixes.newest(&devices).await?.map(|f| f.received_at))
+    }
+
+    /// The part of a track that a grant covers, in event order.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub async fn track(
+        &self,
+        grant: &Grant,
+        from: Timestamp,
+        to: Timestamp,
+        after: Option<(Timestamp, DeviceId, i64)>,
+        limit: u32,
+    ) -> Result<Vec<StoredFix>, TrackingError> {
+        let from = grant.trail_from().map_or(from, |covered| covered.max(from));
+        let devices = self.covered_devices(grant).await?;
+        if devices.is_empty() || from >= to {
+            return Ok(Vec::new());
+        }
+        Ok(self.fixes.between(&devices, from, to, after, limit).await?)
+    }
+
+    async fn covered_devices(&self, grant: &Grant) -> Stored<Vec<DeviceId>> {
+        match grant.basis() {
+            Basis::LiveLocation => {
+                Ok(self.store.tracked_device(grant.subject()).await?.into_iter().collect())
+            }
+            Basis::Own | Basis::Emergency(_) => self.store.devices_of(grant.subject()).await,
+        }
+    }
+
+    /// The newest `seq` that the device streamed and that is on disk.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub async fn last_seq(&self, device: DeviceId) -> Stored<i64> {
+        self.fixes.last_seq(device).await
+    }
+
+    /// The fences a person is in.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub async fn zones(&self, user: UserId) -> Stored<Vec<(GeofenceId, String)>> {
+        match self.store.tracked_device(user).await? {
+            Some(device) => self.store.zones_of(user, device).await,
+            None => Ok(Vec::new()),
+        }
+    }
+}

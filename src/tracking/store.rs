@@ -1,0 +1,151 @@
+//! What tracking needs from the cellar. Every method is one use case and atomic; absent is `Ok(None)`.
+//!
+//! Two stores: [`TrackingStore`] keeps fences and their states beside alerts; [`FixStore`] keeps fixes in a file
+//! (or table) of their own, so that a flood of fixes is never in front of an alarm.
+
+use super::{Geofence, Membership, Transition};
+use crate::clock::Timestamp;
+use crate::error::Stored;
+use crate::geo::Fix;
+use crate::id::{DeviceId, GeofenceId, UserId};
+use async_trait::async_trait;
+
+/// What became of a new fence.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FenceCreated {
+    /// It is new.
+    Created,
+    /// The same owner has this id already: a repeat.
+    Repeated,
+    /// The id is somebody else's.
+    Conflict,
+    /// The owner would have more fences or vertices than the limits.
+    TooMany,
+}
+
+/// What is known of one device against one fence.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct FenceState {
+    /// Which fence.
+    pub fence: GeofenceId,
+    /// Of which revision of its shape.
+    pub revision: i64,
+    /// Inside, outside or not known.
+    pub membership: Membership,
+    /// The fix that made it so.
+    pub since: Timestamp,
+}
+
+/// What a device's tracker goes on from: the states, and the fix up to which they are folded.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct DeviceTail {
+    /// One a fence.
+    pub states: Vec<FenceState>,
+    /// (`fixed_at`, `seq`) of the newest fix in them.
+    pub folded_to: Option<(Timestamp, i64)>,
+}
+
+/// A transition in the history of a person.
+#[derive(Clone, PartialEq, Debug)]
+pub struct StoredTransition {
+    /// What happened.
+    pub transition: Transition,
+    /// A late fix has shown that it did not happen.
+    pub retracted: bool,
+}
+
+/// Fences, their states and their history.
+#[async_trait]
+pub trait TrackingStore: Send + Sync {
+    /// Creates a fence unless the owner would have more than `max_fences` or `max_vertices`.
+    async fn create_fence(
+        &self,
+        fence: &Geofence,
+        max_fences: u32,
+        max_vertices: u32,
+    ) -> Stored<FenceCreated>;
+    /// The fence, if it is the owner's.
+    async fn fence(&self, owner: UserId, id: GeofenceId) -> Stored<Option<Geofence>>;
+    /// The owner's fences, by id, after `after`, at most `limit`.
+    async fn fences(&self, owner: UserId, after: Option<GeofenceId>, limit: u32) -> Stored<Vec<Geofence>>;
+    /// Replaces a fence of the owner's under the same limits; its revision grows by one. The fence after it.
+    async fn replace_fence(
+        &self,
+        fence: &Geofence,
+        max_fences: u32,
+        max_vertices: u32,
+    ) -> Stored<Option<Result<Geofence, FenceCreated>>>;
+    /// Deletes a fence with its states; its history stays. `false` if it is not the owner's.
+    async fn delete_fence(&self, owner: UserId, id: GeofenceId) -> Stored<bool>;
+    /// What the device's tracker goes on from.
+    async fn device_tail(&self, device: DeviceId) -> Stored<DeviceTail>;
+    /// Moves `folded_to` (and nothing else) forward, so that a restart folds little again.
+    async fn checkpoint(&self, device: DeviceId, folded_to: (Timestamp, i64)) -> Stored<()>;
+    /// The tracked devices of all people and how far each was folded: what a start-up looks through.
+    async fn tracked_devices(&self) -> Stored<Vec<(UserId, DeviceId, Option<(Timestamp, i64)>)>>;
+    /// The tracked device of a person.
+    async fn tracked_device(&self, user: UserId) -> Stored<Option<DeviceId>>;
+    /// All devices of a person that are not removed, the tracked one first.
+    async fn devices_of(&self, user: UserId) -> Stored<Vec<DeviceId>>;
+    /// Names and ids of the fences of the owner's that the device is in.
+    async fn zones_of(&self, owner: UserId, device: DeviceId) -> Stored<Vec<(GeofenceId, String)>>;
+    /// The device's transitions at or after `from`, in event order, retracted ones too.
+    async fn transitions_since(&self, device: DeviceId, from: Timestamp) -> Stored<Vec<StoredTransition>>;
+    /// The device's state against each fence just before `before`, from its history.
+    async fn states_before(&self, device: DeviceId, before: (Timestamp, i64)) -> Stored<Vec<FenceState>>;
+}
+
+/// A fix of a device, to be made durable.
+#[derive(Clone, Debug)]
+pub struct NewFix {
+    /// Whose phone.
+    pub device: DeviceId,
+    /// The reading.
+    pub fix: Fix,
+    /// When the server had it.
+    pub received_at: Timestamp,
+    /// Came by the stream: it moves `last_seq`.
+    pub streamed: bool,
+}
+
+/// What became of a group of fixes.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct FixBatch {
+    /// Indices (into the group) of fixes that were there already.
+    pub duplicates: Vec<usize>,
+    /// Indices of fixes whose `seq` is there with another time; they are not stored.
+    pub conflicts: Vec<usize>,
+}
+
+/// A fix as it was kept.
+#[derive(Clone, PartialEq, Debug)]
+pub struct StoredFix {
+    /// From which device.
+    pub device: DeviceId,
+    /// The reading.
+    pub fix: Fix,
+    /// When the server had it.
+    pub received_at: Timestamp,
+}
+
+/// The fixes.
+#[async_trait]
+pub trait FixStore: Send + Sync {
+    /// Stores a group in one transaction that is on disk when this returns. Idempotent by (device, seq).
+    async fn record(&self, fixes: &[NewFix]) -> Stored<FixBatch>;
+    /// The newest `seq` that the device streamed; 0 if none.
+    async fn last_seq(&self, device: DeviceId) -> Stored<i64>;
+    /// The newest fix of any of the devices, by (`fixed_at`, `seq`).
+    async fn newest(&self, devices: &[DeviceId]) -> Stored<Option<StoredFix>>;
+    /// Fixes of the devices with `from <= fixed_at < to` and after the position `after`, in event order, at most `limit`.
+    async fn between(
+        &self,
+        devices: &[DeviceId],
+        from: Timestamp,
+        to: Timestamp,
+        after: Option<(Timestamp, DeviceId, i64)>,
+        limit: u32,
+    ) -> Stored<Vec<StoredFix>>;
+    /// Fixes of one device after `after` in event order, at most `limit`: what a tracker folds again.
+    async fn after(&self, device: DeviceId, after: (Timestamp, i64), limit: u32) -> Stored<Vec<StoredFix>>;
+}

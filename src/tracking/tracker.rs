@@ -1,0 +1,166 @@
+//! A tracker: the fold of one device's fixes, in event order, through the fences of its person.
+
+use super::{FenceState, Geofence, Membership, Transition, Trigger, evaluate};
+use crate::clock::Timestamp;
+use crate::geo::Fix;
+use crate::id::{DeviceId, GeofenceId, TransitionId, UserId};
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
+
+/// A transition with the fence it belongs to and whether anybody is told.
+#[derive(Clone, Debug)]
+pub struct Crossing {
+    /// What happened.
+    pub transition: Transition,
+    /// At which fence.
+    pub fence: Arc<Geofence>,
+    /// Tell it, if the fence is watched for it; otherwise it is history only.
+    pub tell: bool,
+}
+
+/// What a fold changed: to be stored in one transaction.
+#[derive(Clone, Debug)]
+pub struct TransitionBatch {
+    /// Whose.
+    pub owner: UserId,
+    /// The tracked device.
+    pub device: DeviceId,
+    /// The states after it, of the fences that changed.
+    pub states: Vec<FenceState>,
+    /// How far the device is folded.
+    pub folded_to: (Timestamp, i64),
+    /// In event order.
+    pub crossings: Vec<Crossing>,
+    /// Undone by late fixes.
+    pub retracted: Vec<TransitionId>,
+}
+
+/// What goes to the engine that stores transitions.
+pub enum SinkMessage {
+    /// Store it.
+    Batch(TransitionBatch),
+    /// Answer when everything sent before is stored.
+    Barrier(oneshot::Sender<()>),
+}
+
+/// Where transitions go; when it is full the tracker forgets its state and folds again from the store.
+pub type TransitionSink = mpsc::Sender<SinkMessage>;
+
+/// The fold's state: one membership a fence, and the fix up to which it is folded.
+#[derive(Clone)]
+pub struct Tracker {
+    owner: UserId,
+    device: DeviceId,
+    fences: Arc<Vec<Arc<Geofence>>>,
+    states: HashMap<GeofenceId, FenceState>,
+    folded_to: Option<(Timestamp, i64)>,
+}
+
+impl Tracker {
+    /// Goes on from stored states; those of an older revision of their fence are unknown again.
+    pub fn new(
+        owner: UserId,
+        device: DeviceId,
+        fences: Arc<Vec<Arc<Geofence>>>,
+        states: Vec<FenceState>,
+        folded_to: Option<(Timestamp, i64)>,
+    ) -> Self {
+        let current = |s: &FenceState| fences.iter().any(|f| f.id == s.fence && f.revision == s.revision);
+        let states = states.into_iter().filter(current).map(|s| (s.fence, s)).collect();
+        Self { owner, device, fences, states, folded_to }
+    }
+
+    /// The device it folds.
+    pub fn device(&self) -> DeviceId {
+        self.device
+    }
+    /// Whose device it is.
+    pub fn owner(&self) -> UserId {
+        self.owner
+    }
+    /// (`fixed_at`, `seq`) of the newest folded fix.
+    pub fn folded_to(&self) -> Option<(Timestamp, i64)> {
+        self.folded_to
+    }
+    /// Whether the fix is in the past of the fold.
+    pub fn is_past(&self, fix: &Fix) -> bool {
+        self.folded_to.is_some_and(|to| fix.order() <= to)
+    }
+    /// The membership of a fence.
+    pub fn membership(&self, fence: GeofenceId) -> Membership {
+        self.states.get(&fence).map_or(Membership::Unknown, |s| s.membership)
+    }
+    /// The state of every fence that has one.
+    pub fn states(&self) -> Vec<FenceState> {
+        self.states.values().copied().collect()
+    }
+
+    /// Folds one fix. Fixes must come in event order.
+    pub fn fold(&mut self, fix: &Fix, late: bool) -> Vec<Crossing> {
+        let mut crossings = Vec::new();
+        for n in 0..self.fences.len() {
+            let fence = Arc::clone(&self.fences[n]);
+            crossings.extend(self.fold_one(&fence, fix, late));
+        }
+        self.folded_to = self.folded_to.max(Some(fix.order()));
+        crossings
+    }
+
+    /// Gives fences that have no state yet their first one from a fix that is folded already.
+    pub fn first_states(&mut self, newest: &Fix) -> Vec<Crossing> {
+        let fences = Arc::clone(&self.fences);
+        let unseen = fences.iter().filter(|f| !self.states.contains_key(&f.id)).cloned().collect::<Vec<_>>();
+        unseen.iter().filter_map(|fence| self.fold_one(fence, newest, true)).collect()
+    }
+
+    fn fold_one(&mut self, fence: &Arc<Geofence>, fix: &Fix, late: bool) -> Option<Crossing> {
+        let before = self.membership(fence.id);
+        let after = evaluate(before, fence, fix);
+        let kind = after.trigger().filter(|_| after != before)?;
+        let state =
+            FenceState { fence: fence.id, revision: fence.revision, membership: after, since: fix.fixed_at };
+        self.states.insert(fence.id, state);
+        let transition = Transition {
+            id: Transition::id_of(self.device, fence, kind, fix.seq),
+            owner: self.owner,
+            device: self.device,
+            fence: fence.id,
+            kind,
+            at: fix.fixed_at,
+            seq: fix.seq,
+            initial: before == Membership::Unknown,
+            late,
+        };
+        Some(Crossing { transition, fence: Arc::clone(fence), tell: false })
+    }
+
+    /// The batch that stores `crossings` and how far the fold is; `None` before the first fix.
+    pub fn batch(&self, crossings: Vec<Crossing>, retracted: Vec<TransitionId>) -> Option<TransitionBatch> {
+        let changed = |id: &GeofenceId| crossings.iter().any(|c| c.transition.fence == *id);
+        Some(TransitionBatch {
+            owner: self.owner,
+            device: self.device,
+            states: self
+                .states
+                .values()
+                .filter(|s| changed(&s.fence) || !retracted.is_empty())
+                .copied()
+                .collect(),
+            folded_to: self.folded_to?,
+            crossings,
+            retracted,
+        })
+    }
+}
+
+impl Crossing {
+    /// Whether anybody could be told of it: not a first state, and the fence is watched for it.
+    pub fn is_news(&self) -> bool {
+        !self.transition.initial && self.fence.triggers.contains(&self.transition.kind)
+    }
+    /// The membership it led to.
+    pub fn led_to(&self) -> Membership {
+        if self.transition.kind == Trigger::Exit { Membership::Outside } else { Membership::Inside }
+    }
+}
