@@ -1,12 +1,39 @@
 //! cima: the open backend for personal safety.
+//!
+//! A phone streams its fixes over a WebSocket; a tracker folds them through the person's geofences and raises alerts;
+//! an emergency shows a person's position to the contacts they trust, only while it is active. One rule above all:
+//! **fail open for distress, fail closed for disclosure.**
+//!
+//! The map, from what stands on nothing to what stands on all:
+//!
+//! - **Base**: [`id`] (identifiers), [`clock`] (time), [`geo`] (places), [`error`] (how the cellar fails),
+//!   [`runtime`] (tasks).
+//! - **Wire**: [`bus`] (a bell between parts; it may lose what it carries).
+//! - **Rooms**, each with types, pure rules, a service and a store trait: [`identity`] (accounts, devices, tokens),
+//!   [`trust`] (links, who may see whom), [`tracking`] (fixes, fences, transitions), [`alerts`] (inboxes, emergencies).
+//! - **Cellar**: [`store`] (everything that must not be lost).
+//! - **Doors**, which hold no rules: [`http`] (REST), [`stream`] (the WebSocket), before [`services`] (the rooms).
+//! - **House**: [`app`] (wires it all), [`config`] (settings), [`cli`] (commands), [`doctor`], [`telemetry`], and
+//!   [`client`] and [`demo`], which only know the public contract.
+
 pub mod alerts;
+pub mod app;
 pub mod bus;
+pub mod cli;
+pub mod client;
 pub mod clock;
+pub mod config;
+pub mod demo;
+pub mod doctor;
 pub mod error;
 pub mod geo;
+pub mod http;
 pub mod id;
 pub mod identity;
 pub mod runtime;
 pub mod services;
+pub mod store;
+pub mod stream;
+pub mod telemetry;
 pub mod tracking;
 pub mod trust;

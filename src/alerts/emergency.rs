@@ -230,6 +230,8 @@ pub struct Next {
     pub emergency: Emergency,
     /// What has to be told.
     pub tell: Vec<Telling>,
+    /// To the subject's tokens (and to who does not hear of duress) nothing changed: it had ended before.
+    pub hidden: bool,
 }
 
 impl Emergency {
@@ -258,7 +260,7 @@ impl Emergency {
             warned: false,
         };
         let tell = if waits { vec![] } else { vec![Telling::Raised] };
-        Next { emergency, tell }
+        Next { emergency, tell, hidden: false }
     }
 
     /// The emergency after `command`, or `None` if that changes nothing.
@@ -273,7 +275,7 @@ impl Emergency {
             Command::Due(newest_fix_at) => next.due(newest_fix_at, now),
             Command::Forget => next.truly_end(State::Cancelled, now),
         }?;
-        Some(Next { emergency: next, tell })
+        Some(Next { emergency: next, tell, hidden: self.apparent.is_some() })
     }
 
     fn join(&mut self, id: EmergencyId, now: Timestamp) -> Option<Vec<Telling>> {

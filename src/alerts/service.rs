@@ -10,8 +10,8 @@ use crate::bus::{Bus, Event};
 use crate::clock::{Clock, Timestamp};
 use crate::error::Stored;
 use crate::id::{AlertId, DeviceId, EmergencyId, UserId, derived};
-use crate::tracking::{Severity, Tracking};
-use crate::trust::{EmergencyFacts, Grant, Role, Scope, Trust, TrustLink, visibility};
+use crate::tracking::{Severity, StoredFix, Tracking};
+use crate::trust::{Basis, EmergencyFacts, Grant, Role, Scope, Trust, TrustLink, visibility};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -96,7 +96,7 @@ impl Alerts {
             match self.store.raise(&next.emergency, id, &told).await? {
                 Raised::Opened(committed) => {
                     metrics::counter!("cima_emergencies_opened_total").increment(1);
-                    self.ring(&next.emergency, committed).await;
+                    self.ring(&next, committed).await;
                     return Ok(accepted(next.emergency, true, notes));
                 }
                 Raised::Repeated(emergency) => return Ok(accepted(emergency, false, notes)),
@@ -211,7 +211,7 @@ impl Alerts {
         let told = drafts(&next.emergency, &next.tell, name.as_deref(), now);
         let change = Change { emergency: &next.emergency, joined, alerts: &told };
         let Some(committed) = self.store.change(change).await? else { return Ok(None) };
-        self.ring(&next.emergency, committed).await;
+        self.ring(&next, committed).await;
         Ok(Some(next.emergency))
     }
 
@@ -225,19 +225,19 @@ impl Alerts {
     }
 
     /// Rings every bell of a changed emergency.
-    async fn ring(&self, emergency: &Emergency, committed: Committed) {
+    async fn ring(&self, next: &Next, committed: Committed) {
+        let emergency = &next.emergency;
         self.rescheduled.notify_one();
         self.bus.publish(Event::Visibility { subject: emergency.subject });
         if !committed.told.is_empty() {
             self.bus.publish(Event::Inbox(committed.told.into()));
         }
         // A bell that cannot be addressed is not rung: contacts find the change when they look by themselves.
-        let contacts = self.contacts_with_part(emergency.subject).await.unwrap_or_default();
-        self.bus.publish(Event::Emergency {
-            id: emergency.id,
-            subject: emergency.subject,
-            contacts: contacts.iter().map(|l| l.contact).collect(),
-        });
+        let mut contacts = self.contacts_with_part(emergency.subject).await.unwrap_or_default();
+        contacts.retain(|l| emergency.active_at.is_some() && (l.hears_duress() || !next.hidden));
+        let subject = (!next.hidden).then_some(emergency.subject);
+        let people = contacts.iter().map(|l| l.contact).chain(subject).collect();
+        self.bus.publish(Event::Emergency { id: emergency.id, people });
     }
 
     async fn contacts_with_part(&self, subject: UserId) -> Stored<Vec<TrustLink>> {
@@ -375,18 +375,49 @@ impl Alerts {
         Ok(views)
     }
 
-    /// Decides now whether `viewer` may see `subject`'s position.
+    /// Decides now whether `viewer` may see `subject`'s position. Who watches already goes on on the same basis as
+    /// long as that holds: `watching` is its emergency.
     ///
     /// # Errors
     /// When the store failed: then nothing is shown.
-    pub async fn grant(&self, viewer: UserId, subject: UserId) -> Stored<Option<Grant>> {
+    pub async fn grant(
+        &self,
+        viewer: UserId,
+        subject: UserId,
+        watching: Option<EmergencyId>,
+    ) -> Stored<Option<Grant>> {
         if viewer == subject {
             return Ok(visibility(viewer, subject, None, &[], self.clock.now()));
         }
         let Some(link) = self.trust.link_between(subject, viewer).await? else { return Ok(None) };
-        let active: Vec<EmergencyFacts> =
+        let mut active: Vec<EmergencyFacts> =
             self.store.open_of(subject).await?.iter().filter_map(Emergency::facts).collect();
+        if active.iter().any(|e| Some(e.id) == watching) {
+            active.retain(|e| Some(e.id) == watching);
+        }
         Ok(visibility(viewer, subject, Some(&link), &active, self.clock.now()))
+    }
+
+    /// The newest position that a grant covers: of the stored fixes, or the one that came with the raise.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub async fn newest_position(&self, grant: &Grant) -> Result<Option<StoredFix>, AlertError> {
+        let stored = self.tracking.newest_fix(grant).await?;
+        let Basis::Emergency(id) = grant.basis() else { return Ok(stored) };
+        let raised = self.store.emergency(id).await?.and_then(|e| {
+            let (fix, device) = (e.opening_fix?, e.device?);
+            Some(StoredFix { device, fix, received_at: e.opened_at })
+        });
+        Ok(stored.into_iter().chain(raised).max_by_key(|f| f.fix.order()))
+    }
+
+    /// Whether an emergency is the person's own.
+    ///
+    /// # Errors
+    /// [`AlertError::NotFound`] if not.
+    pub async fn check_own(&self, subject: UserId, id: EmergencyId) -> Result<(), AlertError> {
+        self.own(subject, id).await.map(|_| ())
     }
 
     /// The newest cursor of an inbox.

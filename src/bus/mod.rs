@@ -15,14 +15,12 @@ const QUEUE: usize = 8_192;
 pub enum Event {
     /// These inboxes got something.
     Inbox(Arc<[UserId]>),
-    /// An emergency changed; these contacts (and the subject) have part in it.
+    /// An emergency changed, to these people.
     Emergency {
         /// Which.
         id: EmergencyId,
-        /// Whose.
-        subject: UserId,
-        /// Who else is to look.
-        contacts: Arc<[UserId]>,
+        /// Who is to look.
+        people: Arc<[UserId]>,
     },
     /// Who may see the subject's position may have changed.
     Visibility {
@@ -33,8 +31,13 @@ pub enum Event {
     DeviceRemoved(DeviceId),
     /// A session ended: its access tokens are not believed any more.
     SessionEnded(SessionId),
-    /// The newest position of somebody who is watched; what it is only its room knows.
-    Position(Arc<dyn Any + Send + Sync>),
+    /// The newest position of somebody who is watched.
+    Position {
+        /// Whose.
+        subject: UserId,
+        /// What it is only its room knows, and shows only for a grant.
+        sealed: Arc<dyn Any + Send + Sync>,
+    },
 }
 
 /// The bus of one process.

@@ -385,6 +385,14 @@ impl Identity {
         Ok(self.store.devices(user, after, limit).await?)
     }
 
+    /// One device of a person's.
+    ///
+    /// # Errors
+    /// `NotFound` if it is not theirs or was removed.
+    pub async fn device(&self, user: UserId, id: DeviceId) -> Result<Device, IdentityError> {
+        self.store.device(id).await?.filter(|d| d.user == user).ok_or(IdentityError::NotFound)
+    }
+
     /// Makes a device the tracked one, or stops tracking it; the tracked one after it.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 //!
 //! Folding never waits. While the tracker is being (re)built from the store, fixes are held and folded after.
 
-use super::rebuild::Rebuild;
+use super::rebuild::{Built, Rebuild};
 use super::{Crossing, SinkMessage, StoredFix, Tracker, TransitionSink};
 use crate::clock::Timestamp;
 use crate::geo::Fix;
@@ -207,7 +207,8 @@ impl Person {
     }
 
     /// Makes a built tracker the person's, and folds what came meanwhile.
-    pub(super) fn install(self: &Arc<Self>, tracker: Tracker, found: Vec<(Crossing, bool)>, now: Timestamp) {
+    pub(super) fn install(self: &Arc<Self>, built: Built, now: Timestamp) {
+        let Built { tracker, found, folded } = built;
         let mut guard = self.lock();
         let fold = &mut *guard;
         let Mode::Building { held, again } = std::mem::replace(&mut fold.mode, Mode::Stale) else { return };
@@ -221,12 +222,20 @@ impl Person {
         for (crossing, late) in found {
             told.extend(decide(&mut fold.late, &tracker, vec![crossing], late));
         }
+        let reached = tracker.folded_to().unwrap_or((Timestamp::from_unix_ms(i64::MIN), 0));
         fold.mode = Mode::Ready(tracker);
         fold.unsaved = CHECKPOINT;
         self.after_fold(fold, told, now);
         let mut held = held;
         held.sort_by_key(Fix::order);
         self.fold_forward(fold, &held, now);
+        // A fix that came late while the tracker was built, and that the store did not have yet.
+        let missed = |f: &&Fix| !folded.contains(&f.seq) && f.order() <= reached;
+        let late_from = held.iter().filter(missed).map(Fix::order).min();
+        drop(guard);
+        if late_from.is_some() {
+            self.rebuild(late_from);
+        }
     }
 
     /// Gives up building; the sweep tries again.

@@ -24,6 +24,15 @@ pub struct Rebuild {
     pub(super) late_from: Option<(Timestamp, i64)>,
 }
 
+/// A tracker that was built.
+pub(super) struct Built {
+    pub(super) tracker: Tracker,
+    /// What was found on the way, and whether it was late.
+    pub(super) found: Vec<(Crossing, bool)>,
+    /// The `seq`s of the fixes that were read.
+    pub(super) folded: HashSet<i64>,
+}
+
 /// What building needs.
 pub(super) struct Builder {
     pub(super) store: Arc<dyn TrackingStore>,
@@ -41,7 +50,7 @@ impl Builder {
             return;
         };
         match self.build(&person, device, rebuild.late_from).await {
-            Ok((tracker, found)) => person.install(tracker, found, self.clock.now()),
+            Ok(built) => person.install(built, self.clock.now()),
             Err(error) => {
                 tracing::warn!(%error, "a tracker could not be built; it is tried again");
                 person.abandon();
@@ -54,7 +63,7 @@ impl Builder {
         person: &Arc<Person>,
         device: DeviceId,
         late_from: Option<(Timestamp, i64)>,
-    ) -> Stored<(Tracker, Vec<(Crossing, bool)>)> {
+    ) -> Stored<Built> {
         self.everything_stored().await;
         let owner = person.user();
         let fences = self.store.fences(owner, None, MAX_FENCES).await?;
@@ -68,6 +77,7 @@ impl Builder {
         let mut tracker = Tracker::new(owner, device, fences, states, start);
         let now = self.clock.now();
         let mut found = Vec::new();
+        let mut folded = HashSet::new();
         let mut after = start.unwrap_or((Timestamp::from_unix_ms(i64::MIN), 0));
         loop {
             let page = self.fixes.after(device, after, PAGE).await?;
@@ -75,6 +85,7 @@ impl Builder {
                 let late = again_from
                     .is_some_and(|_| tail.folded_to.is_some_and(|to| stored.fix.order() <= to))
                     || stored.fix.fixed_at < now - LATE;
+                folded.insert(stored.fix.seq);
                 found.extend(tracker.fold(&stored.fix, late).into_iter().map(|c| (c, late)));
             }
             match page.last() {
@@ -82,13 +93,14 @@ impl Builder {
                 _ => break,
             }
         }
-        if let Some(newest) = self.fixes.newest(&[device]).await? {
+        // One that came after the last page is folded in its turn.
+        if let Some(newest) = self.fixes.newest(&[device]).await?.filter(|n| tracker.is_past(&n.fix)) {
             found.extend(tracker.first_states(&newest.fix).into_iter().map(|c| (c, true)));
         }
         if let Some(late) = again_from {
             self.reconcile(&tracker, device, late, &mut found).await?;
         }
-        Ok((tracker, found))
+        Ok(Built { tracker, found, folded })
     }
 
     /// Takes back what late fixes undid, and leaves only what is new in `found`.

@@ -162,7 +162,7 @@ impl Tracking {
         }
         let position = from.person.observe(from.device, &fixes, now);
         if let Some(position) = position.filter(|p| self.bus.is_watched(p.user())) {
-            self.bus.publish(Event::Position(Arc::new(position)));
+            self.bus.publish(Event::Position { subject: position.user(), sealed: Arc::new(position) });
         }
         true
     }
@@ -224,12 +224,9 @@ impl Tracking {
     ///
     /// # Errors
     /// When the store failed.
-    pub async fn newest(&self, grant: &Grant) -> Result<Option<StoredFix>, TrackingError> {
+    pub async fn newest_fix(&self, grant: &Grant) -> Stored<Option<StoredFix>> {
         let devices = self.covered_devices(grant).await?;
-        if devices.is_empty() {
-            return Ok(None);
-        }
-        Ok(self.fixes.newest(&devices).await?)
+        if devices.is_empty() { Ok(None) } else { self.fixes.newest(&devices).await }
     }
 
     /// When the person's newest fix was received; what keeps an emergency from expiring.

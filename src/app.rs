@@ -1,0 +1,265 @@
+//! The one place that wires: from settings to a node that serves, and from a stop to a folder that is whole.
+
+use crate::alerts::{Alerts, Engine};
+use crate::bus::Bus;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::identity::{Hasher, Identity, SigningKey};
+use crate::runtime::Tasks;
+use crate::services::{Check, Readiness, Services};
+use crate::store::sqlite::{self, Stores};
+use crate::stream::{Registry, Stream, StreamSettings};
+use crate::tracking::Tracking;
+use crate::trust::Trust;
+use crate::{http, telemetry};
+use anyhow::{Context, bail};
+use async_trait::async_trait;
+use axum::serve::ListenerExt;
+use std::fs::{self, File};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// Between writings of disclosure counts.
+const LEDGER: Duration = Duration::from_secs(5);
+/// Between looks for sockets that are still closing.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// A running node.
+pub struct Node {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// Its rooms.
+    pub services: Services,
+    registry: Arc<Registry>,
+    tasks: Tasks,
+    stores: Arc<Stores>,
+    health: Arc<Health>,
+    stop_serving: CancellationToken,
+    drain: Duration,
+    _lock: File,
+}
+
+/// Whether the node can take an SOS now.
+struct Health {
+    stores: Arc<Stores>,
+    draining: AtomicBool,
+}
+
+#[async_trait]
+impl Readiness for Health {
+    async fn checks(&self) -> Vec<Check> {
+        let fault = |answer: Result<(), crate::error::StoreError>| answer.err().map(|e| e.to_string());
+        let (main, fixes) = tokio::join!(self.stores.main.healthy(), self.stores.fixes.healthy());
+        vec![
+            Check { name: "store", fault: fault(main) },
+            Check { name: "fixes", fault: fault(fixes) },
+            Check { name: "draining", fault: self.is_draining().then(|| "the node was told to stop".into()) },
+        ]
+    }
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+    fn metrics(&self) -> String {
+        telemetry::metrics().map(|m| m.render()).unwrap_or_default()
+    }
+}
+
+impl Node {
+    /// Starts a node. When this returns it serves.
+    ///
+    /// # Errors
+    /// When the data folder, the key, the store or the address cannot be used; the message says which.
+    pub async fn start(config: &Config, clock: Clock) -> anyhow::Result<Self> {
+        telemetry::metrics();
+        let lock = lock_data_dir(&config.data_dir)?;
+        let key = signing_key(config)?;
+        let stores = sqlite::open(&config.data_dir, clock.clone())
+            .await
+            .with_context(|| format!("the store in {} cannot be opened", config.data_dir.display()))?;
+        let stores = Arc::new(stores);
+        let (tasks, bus) = (Tasks::default(), Bus::default());
+        let hasher = Hasher::new(config.password_memory_kib, cores())?;
+        let identity = Identity::start(stores.main.clone(), hasher, key, bus.clone(), clock.clone()).await?;
+        let trust = Arc::new(Trust::new(stores.main.clone(), bus.clone(), clock.clone()));
+        let sink = Engine::start(stores.main.clone(), bus.clone(), &tasks);
+        let tracking = Tracking::start(
+            stores.main.clone(),
+            stores.fixes.clone(),
+            sink,
+            bus.clone(),
+            clock.clone(),
+            Duration::from_secs(config.retention_s),
+            &tasks,
+        );
+        let alerts = Alerts::new(
+            stores.main.clone(),
+            Arc::clone(&trust),
+            Arc::clone(&tracking),
+            bus.clone(),
+            clock.clone(),
+        );
+        alerts.start_timers(&tasks);
+        let health = Arc::new(Health { stores: Arc::clone(&stores), draining: AtomicBool::new(false) });
+        let services = Services {
+            identity: Arc::new(identity),
+            trust,
+            tracking,
+            alerts,
+            bus,
+            clock,
+            readiness: health.clone(),
+        };
+        let recovered = services.tracking.recover().await?;
+        if recovered > 0 {
+            tracing::info!(people = recovered, "fixes from before the stop are folded now");
+        }
+        start_ledger(&services, &tasks);
+        let registry = Arc::new(Registry::default());
+        registry.start_router(&services.bus, &tasks);
+        let stop_serving = CancellationToken::new();
+        let addr = serve(config, &services, &registry, &tasks, &stop_serving).await?;
+        let drain = Duration::from_secs(config.drain_s);
+        Ok(Self { addr, services, registry, tasks, stores, health, stop_serving, drain, _lock: lock })
+    }
+
+    /// Cancelled when a task has died that must not: the node has to stop.
+    pub fn failed(&self) -> CancellationToken {
+        self.tasks.failed()
+    }
+
+    /// The stores under it.
+    pub fn stores(&self) -> &Stores {
+        &self.stores
+    }
+
+    /// Stops: nobody new, sockets told and closed, queues emptied, files closed. `false` if something did not end
+    /// in time; what was acked is on disk all the same.
+    pub async fn stop(self) -> bool {
+        self.health.draining.store(true, Ordering::Relaxed);
+        self.registry.close_all();
+        let closed = tokio::time::timeout(self.drain, async {
+            while self.registry.open() > 0 {
+                tokio::time::sleep(LOOK).await;
+            }
+        })
+        .await
+        .is_ok();
+        self.stop_serving.cancel();
+        let ended = self.tasks.shut_down(self.drain + Duration::from_secs(1)).await;
+        let flushed = self.services.trust.ledger().flush().await.is_ok();
+        let (tasks, stores, drain) = (self.tasks.clone(), Arc::clone(&self.stores), self.drain);
+        drop(self);
+        let last = tasks.wait_last(drain + Duration::from_secs(1)).await;
+        stores.main.close().await;
+        stores.fixes.close().await;
+        closed && ended && flushed && last
+    }
+}
+
+async fn serve(
+    config: &Config,
+    services: &Services,
+    registry: &Arc<Registry>,
+    tasks: &Tasks,
+    stop: &CancellationToken,
+) -> anyhow::Result<SocketAddr> {
+    let settings = StreamSettings {
+        window: config.stream_window as usize,
+        heartbeat: Duration::from_secs(config.heartbeat_s),
+        write_deadline: Duration::from_secs(config.write_deadline_s),
+    };
+    let stream = Stream::new(services.clone(), Arc::clone(registry), settings);
+    let public = http::router(services.clone(), config.admin_listen.is_none());
+    let addr = listen(config.listen, public.merge(stream.router()), "http", tasks, stop).await?;
+    if let Some(admin) = config.admin_listen {
+        listen(admin, http::admin_router(services.clone()), "admin", tasks, stop).await?;
+    }
+    Ok(addr)
+}
+
+async fn listen(
+    on: SocketAddr,
+    router: axum::Router,
+    name: &'static str,
+    tasks: &Tasks,
+    stop: &CancellationToken,
+) -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind(on).await.with_context(|| format!("cannot listen on {on}"))?;
+    let addr = listener.local_addr()?;
+    // Frames are small and wanted now.
+    let listener = listener.tap_io(|socket| {
+        if let Err(error) = socket.set_nodelay(true) {
+            tracing::debug!(%error, "a socket keeps its delay");
+        }
+    });
+    let stop = stop.clone();
+    tasks.spawn(name, async move {
+        let served =
+            axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await });
+        if let Err(error) = served.await {
+            tracing::error!(%error, "the listener ended");
+        }
+    });
+    Ok(addr)
+}
+
+fn start_ledger(services: &Services, tasks: &Tasks) {
+    let (ledger, stop) = (Arc::clone(services.trust.ledger()), tasks.stop());
+    tasks.spawn("disclosures", async move {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = tokio::time::sleep(LEDGER) => {}
+            }
+            if let Err(error) = ledger.flush().await {
+                tracing::warn!(%error, "disclosure counts could not be written; they are kept");
+            }
+        }
+    });
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Makes the data folder and takes it for this process alone.
+fn lock_data_dir(dir: &Path) -> anyhow::Result<File> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .with_context(|| format!("the data folder {} cannot be made", dir.display()))?;
+    let lock = File::create(dir.join("lock"))
+        .with_context(|| format!("the data folder {} cannot be written to", dir.display()))?;
+    if lock.try_lock().is_err() {
+        bail!("another cima is running on {}; stop it, or give this one its own --data-dir", dir.display());
+    }
+    Ok(lock)
+}
+
+/// The key of the settings, or the one in the data folder, made at the first start.
+fn signing_key(config: &Config) -> anyhow::Result<SigningKey> {
+    if let Some(file) = &config.signing_key_file {
+        let pem = fs::read_to_string(file).with_context(|| format!("the signing key {}", file.display()))?;
+        return Ok(SigningKey::from_pem(&pem)?);
+    }
+    let file = config.data_dir.join("signing-key.pem");
+    if !file.exists() {
+        let made = config.data_dir.join("signing-key.pem.new");
+        let mut out =
+            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&made)?;
+        out.write_all(SigningKey::generate_pem()?.as_bytes())?;
+        out.sync_all()?;
+        fs::rename(&made, &file)?;
+        File::open(&config.data_dir)?.sync_all()?;
+    }
+    let pem = fs::read_to_string(&file).with_context(|| format!("the signing key {}", file.display()))?;
+    Ok(SigningKey::from_pem(&pem)?)
+}

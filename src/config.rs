@@ -1,0 +1,58 @@
+//! The settings of a node. Each is a flag and an environment variable; a flag wins over the environment, that over
+//! the default. With none set a node runs whole in one process on an embedded store.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// The settings of `cima serve`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Config {
+    /// Where to listen: address and port; port 0 takes a free one.
+    #[arg(long, env = "CIMA_LISTEN", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Where metrics and the details of readiness are served instead of on the public address.
+    #[arg(long, env = "CIMA_ADMIN_LISTEN")]
+    pub admin_listen: Option<SocketAddr>,
+    /// The folder of the embedded store and the signing key; made if missing.
+    #[arg(long, env = "CIMA_DATA_DIR", default_value = "./cima-data")]
+    pub data_dir: PathBuf,
+    /// An Ed25519 private key in PEM (PKCS #8) that signs tokens. Without it one is made and kept in the data folder.
+    #[arg(long, env = "CIMA_SIGNING_KEY_FILE")]
+    pub signing_key_file: Option<PathBuf>,
+    /// How long fixes are kept, in seconds, unless a person chose otherwise.
+    #[arg(long, env = "CIMA_RETENTION_S", default_value_t = 259_200, value_parser = clap::value_parser!(u64).range(3_600..=31_536_000))]
+    pub retention_s: u64,
+    /// Unacked fixes that one socket may have in flight.
+    #[arg(long, env = "CIMA_STREAM_WINDOW", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub stream_window: u32,
+    /// Seconds between pings on a socket.
+    #[arg(long, env = "CIMA_HEARTBEAT_S", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub heartbeat_s: u64,
+    /// Seconds for one write to a client, before the socket is closed as a slow consumer.
+    #[arg(long, env = "CIMA_WRITE_DEADLINE_S", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60))]
+    pub write_deadline_s: u64,
+    /// Seconds for sockets to close and queues to empty at a stop.
+    #[arg(long, env = "CIMA_DRAIN_S", default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=600))]
+    pub drain_s: u64,
+    /// Memory of one password hash in KiB (argon2id, two passes). Below 19456 is for tests only.
+    #[arg(long, env = "CIMA_PASSWORD_MEMORY_KIB", default_value_t = 19_456, value_parser = clap::value_parser!(u32).range(8..=4_194_304))]
+    pub password_memory_kib: u32,
+}
+
+impl Config {
+    /// The settings that nothing was set for; what a test changes starts here.
+    pub fn with_defaults(data_dir: PathBuf) -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            admin_listen: None,
+            data_dir,
+            signing_key_file: None,
+            retention_s: 259_200,
+            stream_window: 512,
+            heartbeat_s: 20,
+            write_deadline_s: 5,
+            drain_s: 10,
+            password_memory_kib: 19_456,
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! Raising, ending and claiming. A raise is never refused for its form, and whatever PIN ended an emergency, the answer
+//! is made of the same view.
+
+use super::Problem;
+use super::auth::{Access, Distress};
+use super::body::{OptionalBody, Unread, read};
+use super::docs::{BadPin, BadQuery, Conflicting, Missing, NoAccess, NoToken, Unusable};
+use super::idempotency::{IdempotencyKey, created};
+use super::page::{self, Id, Page, Query};
+use crate::alerts::{
+    Accepted, Emergency, EmergencyKind, EmergencyView, EndWith, Manner, Note, Raise, State as Standing,
+    subject_view,
+};
+use crate::geo::{Fix, RawFix};
+use crate::id::{EmergencyId, UserId};
+use crate::identity::{Caller, PinOutcome};
+use crate::runtime::detach;
+use crate::services::Services;
+use crate::trust::Role;
+use axum::Json;
+use axum::body::Body as RawBody;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::time::Duration;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// A raise larger than this is noted as too large.
+const RAISE: usize = 64 * 1024;
+/// A raise larger than this is taken without reading it.
+const RAISE_READ: usize = 1024 * 1024;
+/// A raise that has not come whole after so long is taken as it is: a person in danger does not wait for an uplink.
+const RAISE_WITHIN: Duration = Duration::from_secs(5);
+
+pub(super) fn routes() -> OpenApiRouter<Services> {
+    OpenApiRouter::new()
+        .routes(routes!(raise_emergency, list_emergencies))
+        .routes(routes!(get_emergency))
+        .routes(routes!(claim_emergency))
+        .routes(routes!(unclaim_emergency))
+        .routes(routes!(resolve_emergency))
+        .routes(routes!(cancel_emergency))
+}
+
+/// What a phone gives to raise; every field may be left out, and unknown ones are ignored.
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "documents what is read leniently, field by field")]
+struct RaiseIn {
+    /// Made by the phone, so that a repeat is the same emergency.
+    id: Option<EmergencyId>,
+    /// `sos` if absent, `other` if unknown.
+    kind: Option<EmergencyKind>,
+    /// In the person's own words; cut at 1,000 characters.
+    message: Option<String>,
+    /// Where; one that cannot be true is left out and named in `notes`.
+    fix: Option<RawFix>,
+    /// Contacts are told after so long, seconds; at most 300.
+    countdown_s: Option<f64>,
+}
+
+/// The answer to a raise.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = RaiseAccepted)]
+struct AcceptedView {
+    /// The emergency it is, or joined.
+    emergency: EmergencyView,
+    /// The id it was raised with; it resolves for ever.
+    id: EmergencyId,
+    /// Where the emergency stands.
+    state: Standing,
+    /// Durable copies now; repeat the raise until there are `min(2, copies_max)`.
+    copies: u8,
+    /// Durable copies there can be.
+    copies_max: u8,
+    /// The raises that joined the emergency, if this is one of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    joined: Option<Vec<EmergencyId>>,
+    /// What of the raise could not be used.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<Note>,
+}
+
+/// Raises an emergency, or joins the one that is open. Never refused for its form.
+#[utoipa::path(
+    post, path = "/v1/emergencies", tag = "emergencies",
+    security(("access" = []), ("distress" = [])),
+    params(("Idempotency-Key" = Option<String>, Header, description = "Stands for an `id` in the body.")),
+    request_body = RaiseIn,
+    responses(
+        (status = 201, description = "Raised", body = AcceptedView),
+        (status = 200, description = "A repeat, or joined the open one", body = AcceptedView),
+        NoToken,
+    )
+)]
+async fn raise_emergency(
+    State(services): State<Services>,
+    Distress(caller): Distress,
+    headers: HeaderMap,
+    body: RawBody,
+) -> Result<(StatusCode, Json<AcceptedView>), Problem> {
+    let (value, too_large) = read_raise(body).await;
+    let mut raise = Raise::read(&value, services.clock.now(), services.tracking.retention());
+    if too_large {
+        raise.notes.retain(|note| note.field != "body");
+        raise.notes.push(Note { field: "body", code: "too_large" });
+    }
+    let key = IdempotencyKey::lenient(&headers);
+    raise.id = raise.id.or(key.id(caller.user.0.as_bytes(), "/v1/emergencies").map(EmergencyId));
+    let numbered = raise.fix.clone().filter(|_| raise.fix_is_numbered);
+    let accepted = services.alerts.raise(caller.user, Some(caller.device), raise).await;
+    if let Some(fix) = numbered {
+        put_into_track(services, caller, fix);
+    }
+    let Accepted { id, emergency, opened, copies, copies_max, notes } = accepted?;
+    let view = shown(&emergency, &caller);
+    let joined = emergency.joined.contains(&id).then(|| emergency.joined.clone());
+    let answer = AcceptedView { id, state: view.state, copies, copies_max, joined, notes, emergency: view };
+    Ok((created(opened), Json(answer)))
+}
+
+/// What can be read of a raise, and whether it was too large. What cannot is null.
+async fn read_raise(body: RawBody) -> (Value, bool) {
+    match read(body, RAISE_READ, RAISE_WITHIN).await {
+        Ok(bytes) => (serde_json::from_slice(&bytes).unwrap_or(Value::Null), bytes.len() > RAISE),
+        Err(Unread::TooLarge) => (Value::Null, true),
+        Err(Unread::Broken | Unread::Slow) => (Value::Null, false),
+    }
+}
+
+/// The fix of a raise goes the usual way beside it; nobody waits for that.
+fn put_into_track(services: Services, caller: Caller, fix: Fix) {
+    detach("fix of a raise", async move {
+        let Ok(tracked) = services.identity.tracked_or(caller.user, caller.device).await else { return };
+        let way_in = services.tracking.attach(caller.user, caller.device, tracked);
+        services.tracking.ingest(&way_in, vec![fix], false, Box::new(|_| ())).await;
+    });
+}
+
+/// The subject's own emergency as an answer to a change of it. A distress token reads nothing: neither who is on it
+/// nor what another device said.
+fn shown(emergency: &Emergency, caller: &Caller) -> EmergencyView {
+    let view = subject_view(emergency, None);
+    match caller.session() {
+        Some(_) => view,
+        None => EmergencyView { claims: Vec::new(), message: None, ..view },
+    }
+}
+
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+struct EmergenciesQuery {
+    /// `subject` (if absent): mine. `contact`: those of people who trust me.
+    #[param(inline)]
+    role: Option<Role>,
+    /// Only those that stand so.
+    #[param(inline)]
+    state: Option<Standing>,
+    /// `next` of the page before.
+    after: Option<String>,
+    /// Items, at most.
+    #[param(minimum = 1, maximum = 1_000, default = 100)]
+    limit: Option<u32>,
+}
+
+/// Emergencies I have part in, newest first.
+#[utoipa::path(
+    get, path = "/v1/emergencies", tag = "emergencies",
+    security(("access" = [])),
+    params(EmergenciesQuery),
+    responses((status = 200, description = "A page", body = Page<EmergencyView>), BadQuery, NoAccess)
+)]
+async fn list_emergencies(
+    State(services): State<Services>,
+    Access(caller): Access,
+    Query(part): Query<EmergenciesQuery>,
+) -> Result<Json<Page<EmergencyView>>, Problem> {
+    let (after, limit) = (page::after(part.after.as_deref())?, page::limit(part.limit)?);
+    let role = part.role.unwrap_or(Role::Subject);
+    let found = services.alerts.list(caller.user, role, part.state, after, limit + 1).await?;
+    Ok(Json(Page::of(found, limit, |e| e.id.to_string())))
+}
+
+/// An emergency I have part in, by any of its ids.
+#[utoipa::path(
+    get, path = "/v1/emergencies/{id}", tag = "emergencies",
+    security(("access" = [])),
+    params(("id" = uuid::Uuid, Path, description = "The emergency.")),
+    responses((status = 200, description = "The emergency", body = EmergencyView), NoAccess, Missing)
+)]
+async fn get_emergency(
+    State(services): State<Services>,
+    Access(caller): Access,
+    Id(id): Id<EmergencyId>,
+) -> Result<Json<EmergencyView>, Problem> {
+    Ok(Json(services.alerts.view(caller.user, id).await?))
+}
+
+/// A contact is on it.
+#[utoipa::path(
+    post, path = "/v1/emergencies/{id}/claim", tag = "emergencies",
+    security(("access" = [])),
+    params(("id" = uuid::Uuid, Path, description = "The emergency.")),
+    responses(
+        (status = 200, description = "The emergency after it", body = EmergencyView),
+        NoAccess, Missing, Conflicting,
+    )
+)]
+async fn claim_emergency(
+    State(services): State<Services>,
+    Access(caller): Access,
+    Id(id): Id<EmergencyId>,
+) -> Result<Json<EmergencyView>, Problem> {
+    Ok(Json(services.alerts.claim(caller.user, id, true).await?))
+}
+
+/// Whose claim ends.
+#[derive(Deserialize, Default, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Unclaim {
+    /// The contact whose claim the subject voids; absent, a contact takes back their own.
+    contact: Option<UserId>,
+}
+
+/// A contact is not on it any more, or the subject voids a contact's claim.
+#[utoipa::path(
+    post, path = "/v1/emergencies/{id}/unclaim", tag = "emergencies",
+    security(("access" = [])),
+    params(("id" = uuid::Uuid, Path, description = "The emergency.")),
+    request_body = Option<Unclaim>,
+    responses(
+        (status = 200, description = "The emergency after it", body = EmergencyView),
+        Unusable, NoAccess, Missing, Conflicting,
+    )
+)]
+async fn unclaim_emergency(
+    State(services): State<Services>,
+    Access(caller): Access,
+    Id(id): Id<EmergencyId>,
+    OptionalBody(given): OptionalBody<Unclaim>,
+) -> Result<Json<EmergencyView>, Problem> {
+    let view = match given.contact.filter(|contact| *contact != caller.user) {
+        Some(contact) => services.alerts.void_claim(caller.user, id, contact).await?,
+        None => services.alerts.claim(caller.user, id, false).await?,
+    };
+    Ok(Json(view))
+}
+
+/// What ends an emergency.
+#[derive(Deserialize, Default, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct End {
+    /// Needed if one is set.
+    pin: Option<String>,
+}
+
+/// The subject is safe.
+#[utoipa::path(
+    post, path = "/v1/emergencies/{id}/resolve", tag = "emergencies",
+    security(("access" = []), ("distress" = [])),
+    params(("id" = uuid::Uuid, Path, description = "The emergency.")),
+    request_body = Option<End>,
+    responses((status = 200, description = "The emergency after it", body = EmergencyView), Unusable, BadPin, Missing)
+)]
+async fn resolve_emergency(
+    State(services): State<Services>,
+    Distress(caller): Distress,
+    Id(id): Id<EmergencyId>,
+    OptionalBody(given): OptionalBody<End>,
+) -> Result<Json<EmergencyView>, Problem> {
+    end(&services, &caller, id, EndWith::Resolve, given).await
+}
+
+/// It was no emergency.
+#[utoipa::path(
+    post, path = "/v1/emergencies/{id}/cancel", tag = "emergencies",
+    security(("access" = []), ("distress" = [])),
+    params(("id" = uuid::Uuid, Path, description = "The emergency.")),
+    request_body = Option<End>,
+    responses((status = 200, description = "The emergency after it", body = EmergencyView), Unusable, BadPin, Missing)
+)]
+async fn cancel_emergency(
+    State(services): State<Services>,
+    Distress(caller): Distress,
+    Id(id): Id<EmergencyId>,
+    OptionalBody(given): OptionalBody<End>,
+) -> Result<Json<EmergencyView>, Problem> {
+    end(&services, &caller, id, EndWith::Cancel, given).await
+}
+
+/// Ends one's own emergency. Which PIN it was decides what is stored and nothing of the answer.
+async fn end(
+    services: &Services,
+    caller: &Caller,
+    id: EmergencyId,
+    with: EndWith,
+    given: End,
+) -> Result<Json<EmergencyView>, Problem> {
+    services.alerts.check_own(caller.user, id).await?;
+    let manner = match services.identity.check_pin(caller.user, given.pin.as_deref()).await? {
+        PinOutcome::Accepted => Manner::True,
+        PinOutcome::Duress => Manner::Duress,
+    };
+    let emergency = services.alerts.end(caller.user, id, with, manner).await?;
+    Ok(Json(shown(&emergency, caller)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_raise_is_read_as_far_as_it_goes() {
+        let read = async |text: String| read_raise(RawBody::from(text)).await;
+        assert_eq!(read("not json".into()).await, (Value::Null, false));
+        let (value, too_large) = read(format!(r#"{{"kind":"fall","x":"{}"}}"#, "y".repeat(RAISE))).await;
+        assert_eq!((value["kind"].as_str(), too_large), (Some("fall"), true));
+        assert_eq!(read("y".repeat(RAISE_READ + 1)).await, (Value::Null, true));
+    }
+}

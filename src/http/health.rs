@@ -1,0 +1,82 @@
+//! For those who run it: is it alive, may it take an SOS, what does it count, which keys sign.
+
+use crate::services::{Check, Services};
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::Serialize;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub(super) fn routes(with_metrics: bool) -> OpenApiRouter<Services> {
+    let all = OpenApiRouter::new().routes(routes!(livez)).routes(routes!(readyz)).routes(routes!(jwks));
+    // Operators without an address of their own find the metrics beside the rest.
+    if with_metrics { all.routes(routes!(metrics)) } else { all }
+}
+
+/// What operators see on an address of their own: the metrics, and why a node is not ready.
+pub(super) fn admin_routes() -> Router<Services> {
+    let all = Router::new().route("/livez", get(livez)).route("/metrics", get(metrics));
+    all.route("/readyz", get(readyz_in_detail))
+}
+
+async fn readyz_in_detail(State(services): State<Services>) -> impl IntoResponse {
+    let (status, ready, checks) = look(&services).await;
+    (status, Json(serde_json::json!({"ready": ready, "checks": checks})))
+}
+
+async fn look(services: &Services) -> (StatusCode, bool, Vec<Check>) {
+    let checks = services.readiness.checks().await;
+    let ready = !services.readiness.is_draining() && checks.iter().all(|c| c.fault.is_none());
+    (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, ready, checks)
+}
+
+/// Whether the process lives.
+#[utoipa::path(
+    get, path = "/livez", tag = "operations",
+    responses((status = 200, description = "It does", body = str, content_type = "text/plain"))
+)]
+async fn livez() -> &'static str {
+    "ok"
+}
+
+/// Whether this node can take an SOS now.
+#[derive(Serialize, utoipa::ToSchema)]
+struct Ready {
+    /// It can.
+    ready: bool,
+}
+
+/// Whether this node can take an SOS now. What fails is told to operators only.
+#[utoipa::path(
+    get, path = "/readyz", tag = "operations",
+    responses(
+        (status = 200, description = "It can", body = Ready),
+        (status = 503, description = "It cannot", body = Ready),
+    )
+)]
+async fn readyz(State(services): State<Services>) -> (StatusCode, Json<Ready>) {
+    let (status, ready, _) = look(&services).await;
+    (status, Json(Ready { ready }))
+}
+
+/// The process's metrics in Prometheus' text format.
+#[utoipa::path(
+    get, path = "/metrics", tag = "operations",
+    responses((status = 200, description = "The metrics", body = str, content_type = "text/plain"))
+)]
+async fn metrics(State(services): State<Services>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], services.readiness.metrics())
+}
+
+/// The keys that access tokens are signed with (RFC 7517).
+#[utoipa::path(
+    get, path = "/.well-known/jwks.json", tag = "identity",
+    responses((status = 200, description = "A JWK set", body = Object))
+)]
+async fn jwks(State(services): State<Services>) -> impl IntoResponse {
+    // Nothing of it is secret, and who checks tokens asks often.
+    ([(header::CACHE_CONTROL, "public, max-age=300")], Json(services.identity.jwks()))
+}

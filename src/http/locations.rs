@@ -1,0 +1,199 @@
+//! `POST /v1/locations`: fixes that could not be streamed when they were taken.
+
+use super::Problem;
+use super::auth::Distress;
+use super::body::{Body, LARGE};
+use super::docs::{NoToken, Unusable};
+use super::problem::Code;
+use crate::clock::Timestamp;
+use crate::geo::{Fix, FixRefusal, RawFix};
+use crate::services::Services;
+use crate::tracking::{Recorded, TrackingError};
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::collections::HashMap;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// Fixes of one request, at most.
+const MAX_FIXES: usize = 10_000;
+/// For the fixes to be on disk.
+const STORED_WITHIN: Duration = Duration::from_secs(10);
+/// How long the person is kept, so that what was found late is decided.
+const HOLD: Duration = Duration::from_secs(10);
+
+pub(super) fn routes() -> OpenApiRouter<Services> {
+    OpenApiRouter::new().routes(routes!(send_fixes))
+}
+
+/// Fixes to store. Each is read on its own, so that one that is broken costs no other.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct FixesIn {
+    /// Up to 10,000.
+    #[schema(value_type = Vec<RawFix>, max_items = 10_000)]
+    fixes: Vec<Box<RawValue>>,
+}
+
+/// What became of the fixes.
+#[derive(Serialize, utoipa::ToSchema)]
+struct FixesTaken {
+    /// Newly stored.
+    accepted: usize,
+    /// There already, with the same time.
+    duplicates: usize,
+    /// Not stored, each with the reason.
+    rejected: Vec<Rejected>,
+}
+
+/// A fix that was not stored.
+#[derive(Clone, PartialEq, Debug, Serialize, utoipa::ToSchema)]
+struct Rejected {
+    /// Its number; null if it cannot be read.
+    seq: Option<i64>,
+    /// Why.
+    #[schema(value_type = String)]
+    code: &'static str,
+}
+
+/// The fixes of one request after they were read.
+struct Sorted {
+    /// In event order, which is how they are folded.
+    fixes: Vec<Fix>,
+    duplicates: usize,
+    rejected: Vec<Rejected>,
+}
+
+/// Stores fixes. They are on disk when this answers; a repeat changes nothing.
+#[utoipa::path(
+    post, path = "/v1/locations", tag = "locations",
+    security(("access" = []), ("distress" = [])),
+    request_body = FixesIn,
+    responses((status = 200, description = "What became of them", body = FixesTaken), Unusable, NoToken)
+)]
+async fn send_fixes(
+    State(services): State<Services>,
+    Distress(caller): Distress,
+    Body(given): Body<FixesIn, LARGE>,
+) -> Result<Json<FixesTaken>, Problem> {
+    if given.fixes.len() > MAX_FIXES {
+        return Err(Problem::new(Code::TooLarge, "at most 10,000 fixes in one request"));
+    }
+    let retention = services.identity.retention(caller.user).await?;
+    let retention = retention.unwrap_or(services.tracking.retention());
+    let Sorted { fixes, duplicates, mut rejected } = sort(&given.fixes, services.clock.now(), retention);
+    let sent = fixes.len();
+    let recorded = if fixes.is_empty() {
+        Recorded::default()
+    } else {
+        let tracked = services.identity.tracked_or(caller.user, caller.device).await?;
+        let way_in = services.tracking.attach(caller.user, caller.device, tracked);
+        let (receipt, on_disk) = oneshot::channel();
+        let receipt = Box::new(move |recorded| {
+            // An error means that nobody waits any more; a repeat will find them as duplicates.
+            let _ = receipt.send(recorded);
+        });
+        let stored = async {
+            let taken = services.tracking.ingest(&way_in, fixes, false, receipt).await;
+            if taken { on_disk.await.ok() } else { None }
+        };
+        let recorded = timeout(STORED_WITHIN, stored).await.ok().flatten().ok_or(TrackingError::Busy);
+        services.tracking.hold(way_in, HOLD);
+        recorded?
+    };
+    let conflict = |seq: &i64| Rejected { seq: Some(*seq), code: FixRefusal::SeqConflict.code() };
+    rejected.extend(recorded.conflicts.iter().map(conflict));
+    for refused in &rejected {
+        metrics::counter!("cima_fixes_rejected_total", "code" => refused.code).increment(1);
+    }
+    Ok(Json(FixesTaken {
+        accepted: sent - recorded.duplicates.len() - recorded.conflicts.len(),
+        duplicates: duplicates + recorded.duplicates.len(),
+        rejected,
+    }))
+}
+
+/// Reads and checks each fix; of one `seq` the first counts.
+fn sort(given: &[Box<RawValue>], now: Timestamp, retention: Duration) -> Sorted {
+    let mut sorted = Sorted { fixes: Vec::with_capacity(given.len()), duplicates: 0, rejected: Vec::new() };
+    let mut times = HashMap::with_capacity(given.len());
+    for raw in given {
+        match RawFix::read(raw.get()).and_then(|raw| raw.check(now, retention)) {
+            Ok(fix) => match times.get(&fix.seq) {
+                None => {
+                    times.insert(fix.seq, fix.fixed_at);
+                    sorted.fixes.push(fix);
+                }
+                Some(at) if *at == fix.fixed_at => sorted.duplicates += 1,
+                Some(_) => {
+                    let code = FixRefusal::SeqConflict.code();
+                    sorted.rejected.push(Rejected { seq: Some(fix.seq), code });
+                }
+            },
+            Err(refusal) => {
+                sorted.rejected.push(Rejected { seq: seq_of(raw.get()), code: refusal.code() });
+            }
+        }
+    }
+    sorted.fixes.sort_by_key(Fix::order);
+    sorted
+}
+
+/// The number of a fix that cannot be used, if that much of it can be read.
+fn seq_of(json: &str) -> Option<i64> {
+    #[derive(Deserialize)]
+    struct Numbered {
+        seq: i64,
+    }
+    serde_json::from_str::<Numbered>(json).ok().map(|fix| fix.seq)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_unix_ms(1_800_000_000_000);
+
+    fn sorted(fixes: &[&str]) -> Sorted {
+        let raw: Vec<_> = fixes.iter().map(|f| RawValue::from_string((*f).to_owned()).unwrap()).collect();
+        sort(&raw, NOW, Duration::from_secs(86_400))
+    }
+    fn fix(seq: i64, second: u32) -> String {
+        format!(r#"{{"seq":{seq},"lat":1,"lon":2,"fixed_at":"2027-01-15T07:59:{second:02}Z"}}"#)
+    }
+
+    #[test]
+    fn one_broken_fix_costs_no_other_and_is_named() {
+        let good = fix(1, 1);
+        let sorted = sorted(&[
+            "7",
+            r#"{"seq":2,"lat":1,"lon":1e999,"fixed_at":"2027-01-15T08:00:00Z"}"#,
+            &good,
+            r#"{"seq":3,"lat":91,"lon":1,"fixed_at":"2027-01-15T08:00:00Z"}"#,
+            r#"{"seq":4,"lat":1,"lon":1}"#,
+        ]);
+        assert_eq!(sorted.fixes.len(), 1);
+        let named: Vec<_> = sorted.rejected.iter().map(|r| (r.seq, r.code)).collect();
+        let expected = [
+            (None, "invalid_fix"),
+            (Some(2), "not_finite"),
+            (Some(3), "out_of_range"),
+            (Some(4), "invalid_fix"),
+        ];
+        assert_eq!(named, expected);
+    }
+
+    #[test]
+    fn a_repeat_in_one_request_is_a_duplicate_or_a_conflict() {
+        let (second, first, other) = (fix(2, 2), fix(1, 1), fix(2, 3));
+        let sorted = sorted(&[&second, &first, &second, &other]);
+        assert_eq!(sorted.fixes.iter().map(|f| f.seq).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(sorted.duplicates, 1);
+        assert_eq!(sorted.rejected, [Rejected { seq: Some(2), code: "seq_conflict" }]);
+    }
+}

@@ -1,0 +1,83 @@
+//! The REST door: what the contract's tables say, as handlers that hold no rules.
+//!
+//! A handler extracts who calls ([`auth`]) and what they give ([`body`], [`page`]), calls one use case of a room, and
+//! answers with what it returned; every refusal becomes a [`Problem`] in one place. [`middleware`] counts requests,
+//! bounds them in time, and finishes a change that was begun though its client has gone. The OpenAPI document is made
+//! of the same handlers, at `/openapi.json`, with a page that works offline at `/docs`.
+
+mod accounts;
+mod alerts;
+mod auth;
+mod body;
+mod devices;
+mod docs;
+mod emergencies;
+mod geofences;
+mod health;
+mod idempotency;
+mod links;
+mod locations;
+mod me;
+mod middleware;
+mod page;
+mod people;
+mod problem;
+mod sessions;
+
+pub use problem::Problem;
+
+use crate::services::Services;
+use axum::Router;
+use axum::middleware::{from_fn, from_fn_with_state};
+use std::time::Duration;
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_swagger_ui::SwaggerUi;
+
+/// For one request.
+const DEADLINE: Duration = Duration::from_secs(15);
+/// For one request that may carry megabytes over a phone's uplink.
+const UPLOAD_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Everything this door serves to the public, ready to be merged with the others'; with the metrics, if operators have
+/// no address of their own.
+pub fn router(services: Services, with_metrics: bool) -> Router {
+    let (routes, api) = routes(with_metrics).split_for_parts();
+    routes
+        .with_state(services)
+        .merge(SwaggerUi::new("/docs").url("/openapi.json", docs::complete(api)))
+        .fallback(async || Problem::not_found())
+        .method_not_allowed_fallback(async || {
+            Problem::new(problem::Code::MethodNotAllowed, "this path does not take this method")
+        })
+        .layer(from_fn(middleware::observe))
+}
+
+/// What operators see on an address of their own: the metrics, and why a node is not ready.
+pub fn admin_router(services: Services) -> Router {
+    health::admin_routes().with_state(services).layer(from_fn(middleware::observe))
+}
+
+fn routes(with_metrics: bool) -> OpenApiRouter<Services> {
+    let uploads = OpenApiRouter::new().merge(geofences::routes()).merge(locations::routes());
+    let usual = OpenApiRouter::new()
+        .merge(accounts::routes())
+        .merge(sessions::routes())
+        .merge(me::routes())
+        .merge(devices::routes())
+        .merge(links::routes())
+        .merge(people::routes())
+        .merge(emergencies::routes())
+        .merge(alerts::routes())
+        .merge(health::routes(with_metrics));
+    let (usual, uploads) = (bounded(usual, DEADLINE), bounded(uploads, UPLOAD_DEADLINE));
+    OpenApiRouter::with_openapi(docs::base()).merge(usual).merge(uploads)
+}
+
+/// The deadline stands outside: it answers for what takes too long, and cuts nothing short that is to be finished.
+fn bounded(routes: OpenApiRouter<Services>, within: Duration) -> OpenApiRouter<Services> {
+    routes
+        .layer(CatchPanicLayer::custom(middleware::panicked))
+        .layer(from_fn(middleware::finish))
+        .layer(from_fn_with_state(within, middleware::deadline))
+}

@@ -1,0 +1,226 @@
+//! Where people are. Nothing here answers without a grant and a disclosure that is written down, and every reason not
+//! to answer is the same bytes.
+
+use super::Problem;
+use super::auth::Access;
+use super::docs::{BadQuery, Hidden, NoAccess};
+use super::page::{self, Page, Query};
+use crate::clock::Timestamp;
+use crate::geo::Fix;
+use crate::id::{DeviceId, GeofenceId, UserId};
+use crate::services::Services;
+use crate::tracking::StoredFix;
+use crate::trust::Grant;
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::header;
+use axum::response::IntoResponse;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::str::FromStr;
+use std::time::Duration;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// How much of a track is shown unless asked for otherwise.
+const TRACK: Duration = Duration::from_secs(24 * 3600);
+/// A phone's clock may be ahead: what it has just sent is still part of the track until now.
+const AHEAD: Duration = Duration::from_secs(180);
+
+pub(super) fn routes() -> OpenApiRouter<Services> {
+    OpenApiRouter::new().routes(routes!(get_location)).routes(routes!(get_track)).routes(routes!(list_zones))
+}
+
+/// Where somebody is.
+#[derive(Serialize, utoipa::ToSchema)]
+struct Location {
+    /// Who.
+    user: UserId,
+    /// From which device.
+    device: DeviceId,
+    /// Their newest fix.
+    fix: Fix,
+    /// Why it may be seen: `self`, `live_location` or `emergency`.
+    #[schema(value_type = String)]
+    basis: &'static str,
+    /// When the server had the fix.
+    received_at: Timestamp,
+}
+
+/// The proof that the caller may see this person; whoever the text names, or does not.
+async fn grant(services: &Services, viewer: UserId, subject: &str) -> Result<Grant, Problem> {
+    let Ok(subject) = subject.parse() else { return Err(Problem::not_available()) };
+    services.alerts.grant(viewer, subject, None).await?.ok_or_else(Problem::not_available)
+}
+
+/// The newest fix of somebody who lets me see it.
+#[utoipa::path(
+    get, path = "/v1/people/{user_id}/location", tag = "locations",
+    security(("access" = [])),
+    params(("user_id" = uuid::Uuid, Path, description = "The person.")),
+    responses((status = 200, description = "Where they are", body = Location), NoAccess, Hidden)
+)]
+async fn get_location(
+    State(services): State<Services>,
+    Access(caller): Access,
+    Path(user): Path<String>,
+) -> Result<Json<Location>, Problem> {
+    let grant = grant(&services, caller.user, &user).await?;
+    let newest = services.alerts.newest_position(&grant).await?;
+    let StoredFix { device, fix, received_at } = newest.ok_or_else(Problem::not_available)?;
+    services.trust.ledger().record(&grant, 1).await?;
+    Ok(Json(Location { user: grant.subject(), device, fix, basis: grant.basis().word(), received_at }))
+}
+
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+struct TrackQuery {
+    /// From when; 24 hours before the end if absent.
+    #[param(value_type = Option<String>, format = DateTime)]
+    from: Option<Timestamp>,
+    /// Until when; now if absent.
+    #[param(value_type = Option<String>, format = DateTime)]
+    to: Option<Timestamp>,
+    /// `next` of the page before.
+    after: Option<String>,
+    /// Fixes, at most.
+    #[param(minimum = 1, maximum = 1_000, default = 100)]
+    limit: Option<u32>,
+}
+
+/// The track of somebody who lets me see it, oldest first: of a contact's, what the grant covers.
+#[utoipa::path(
+    get, path = "/v1/people/{user_id}/track", tag = "locations",
+    security(("access" = [])),
+    params(("user_id" = uuid::Uuid, Path, description = "The person."), TrackQuery),
+    responses(
+        (status = 200, description = "A GeoJSON FeatureCollection of points, with `next`",
+            body = Object, content_type = "application/geo+json"),
+        BadQuery, NoAccess, Hidden,
+    )
+)]
+async fn get_track(
+    State(services): State<Services>,
+    Access(caller): Access,
+    Path(user): Path<String>,
+    Query(part): Query<TrackQuery>,
+) -> Result<impl IntoResponse, Problem> {
+    let (after, limit) = (page::after::<Place>(part.after.as_deref())?, page::limit(part.limit)?);
+    let to = part.to.unwrap_or(services.clock.now() + AHEAD);
+    let from = part.from.unwrap_or(part.to.unwrap_or(services.clock.now()) - TRACK);
+    let grant = grant(&services, caller.user, &user).await?;
+    let after = after.map(|Place(at, device, seq)| (at, device, seq));
+    let mut found = services.tracking.track(&grant, from, to, after, limit + 1).await?;
+    let more = found.len() > limit as usize;
+    found.truncate(limit as usize);
+    if !found.is_empty() {
+        services.trust.ledger().record(&grant, found.len() as u64).await?;
+    }
+    let next = found.last().filter(|_| more).map(|f| Place(f.fix.fixed_at, f.device, f.fix.seq).to_string());
+    let features: Vec<Value> = found.iter().map(feature).collect();
+    let collection = json!({"type": "FeatureCollection", "features": features, "next": next});
+    Ok(([(header::CONTENT_TYPE, "application/geo+json")], collection.to_string()))
+}
+
+/// A fix as a GeoJSON feature: where it is in the geometry, the rest in the properties.
+fn feature(stored: &StoredFix) -> Value {
+    let point = stored.fix.point;
+    let mut properties = serde_json::to_value(&stored.fix).unwrap_or_default();
+    if let Value::Object(fields) = &mut properties {
+        fields.remove("lat");
+        fields.remove("lon");
+        fields.insert("device".into(), json!(stored.device));
+        fields.insert("received_at".into(), json!(stored.received_at));
+    }
+    json!({
+        "type": "Feature",
+        "geometry": {"type": "Point", "coordinates": [point.lon(), point.lat()]},
+        "properties": properties,
+    })
+}
+
+/// A place in a track: the cursor of its pages, opaque outside.
+#[derive(Clone, Copy, PartialEq, Debug)]
+struct Place(Timestamp, DeviceId, i64);
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self(at, device, seq) = self;
+        let bytes =
+            [&at.unix_ms().to_be_bytes(), device.0.as_bytes().as_slice(), &seq.to_be_bytes()].concat();
+        f.write_str(&URL_SAFE_NO_PAD.encode(bytes))
+    }
+}
+
+impl FromStr for Place {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let bytes: [u8; 32] = URL_SAFE_NO_PAD.decode(text).map_err(drop)?.try_into().map_err(drop)?;
+        let number = |at: usize| {
+            let mut eight = [0; 8];
+            eight.copy_from_slice(&bytes[at..at + 8]);
+            i64::from_be_bytes(eight)
+        };
+        let device = uuid::Uuid::from_slice(&bytes[8..24]).map_err(drop)?;
+        Ok(Self(Timestamp::from_unix_ms(number(0)), DeviceId(device), number(24)))
+    }
+}
+
+/// A fence that a person is in.
+#[derive(Serialize, utoipa::ToSchema)]
+struct ZoneView {
+    /// The fence.
+    id: GeofenceId,
+    /// Its name.
+    name: String,
+}
+
+/// The fences that somebody who lets me know is in.
+#[utoipa::path(
+    get, path = "/v1/people/{user_id}/zones", tag = "locations",
+    security(("access" = [])),
+    params(("user_id" = uuid::Uuid, Path, description = "The person.")),
+    responses((status = 200, description = "All of them", body = Page<ZoneView>), NoAccess, Hidden)
+)]
+async fn list_zones(
+    State(services): State<Services>,
+    Access(caller): Access,
+    Path(user): Path<String>,
+) -> Result<Json<Page<ZoneView>>, Problem> {
+    let Ok(subject) = user.parse() else { return Err(Problem::not_available()) };
+    services.trust.check_zones(caller.user, subject).await?;
+    let zones = services.tracking.zones(subject).await?;
+    Ok(Json(Page::whole(zones.into_iter().map(|(id, name)| ZoneView { id, name }).collect())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::geo::RawFix;
+    use uuid::Uuid;
+
+    #[test]
+    fn a_place_in_a_track_comes_back_from_its_cursor() {
+        let place = Place(Timestamp::from_unix_ms(-5), DeviceId(Uuid::from_u128(7)), 1 << 52);
+        assert_eq!(place.to_string().parse(), Ok(place));
+        assert_eq!("".parse::<Place>(), Err(()));
+        assert_eq!("bm90IGEgcGxhY2U".parse::<Place>(), Err(()));
+    }
+
+    #[test]
+    fn a_feature_has_its_position_once_with_the_longitude_first() {
+        let raw = r#"{"seq":3,"lat":48.5,"lon":16.25,"fixed_at":"2027-01-15T08:00:00Z","accuracy_m":5}"#;
+        let at = Timestamp::from_unix_ms(1_800_000_000_000);
+        let fix = RawFix::read(raw).unwrap().check(at, TRACK).unwrap();
+        let device = DeviceId(Uuid::from_u128(7));
+        let feature = feature(&StoredFix { device, fix, received_at: at });
+        assert_eq!(feature["geometry"]["coordinates"], json!([16.25, 48.5]));
+        let properties = json!({"seq": 3, "fixed_at": "2027-01-15T08:00:00.000Z", "accuracy_m": 5.0,
+            "device": device, "received_at": at});
+        assert_eq!(feature["properties"], properties);
+    }
+}

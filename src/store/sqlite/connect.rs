@@ -1,0 +1,127 @@
+//! Opening one file: who may read it, how it is written, which pools it has.
+
+use super::failure::{by, failure, read};
+use super::writer::Writer;
+use crate::error::{StoreError, Stored};
+use sqlx::migrate::Migrator;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, Row, SqlitePool};
+use std::fs::{DirBuilder, OpenOptions, Permissions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Connections for everybody's reads.
+const READERS: u32 = 4;
+/// Connections that only the reads of an emergency use.
+const EMERGENCY_READERS: u32 = 2;
+/// How long SQLite waits for a lock that another process holds; the writer tries again until its deadline.
+const BUSY: Duration = Duration::from_millis(200);
+/// A health probe that takes longer has failed.
+const PROBE: Duration = Duration::from_millis(500);
+/// Statements a connection keeps prepared; cima has fewer.
+const STATEMENTS: usize = 256;
+/// Bytes the log file keeps after it was moved into the database.
+const LOG_KEPT: &str = "67108864";
+
+/// One file with its writer and its readers.
+pub(super) struct Database {
+    pub(super) writer: Writer,
+    pub(super) readers: SqlitePool,
+    pub(super) emergency_readers: SqlitePool,
+}
+
+/// Makes the data directory, readable by its owner alone.
+pub(super) fn prepare_dir(dir: &Path) -> Stored<()> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(|e| StoreError::Unavailable(format!("{}: {e}", dir.display())))
+}
+
+/// Makes the file, or takes an earlier one, readable by its owner alone. SQLite gives its log the same mode.
+fn prepare_file(path: &Path) -> Stored<()> {
+    let unavailable = |e: std::io::Error| StoreError::Unavailable(format!("{}: {e}", path.display()));
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path).map_err(unavailable)?;
+    file.set_permissions(Permissions::from_mode(0o600)).map_err(unavailable)
+}
+
+/// What readers and writer have in common. Statements are not logged: the driver would, one by one.
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .statement_cache_capacity(STATEMENTS)
+        .busy_timeout(BUSY)
+        .row_buffer_size(512)
+        .foreign_keys(true)
+        .pragma("trusted_schema", "OFF")
+        .disable_statement_logging()
+}
+
+fn writer_options(path: &Path) -> SqliteConnectOptions {
+    options(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        // Where fsync does not reach the disk (macOS), this does.
+        .pragma("fullfsync", "ON")
+        .pragma("checkpoint_fullfsync", "ON")
+        .pragma("secure_delete", "ON")
+        .pragma("journal_size_limit", LOG_KEPT)
+}
+
+fn pool(path: &Path, size: u32) -> SqlitePool {
+    // What a large read sorts stays in memory: no coordinate goes to a temporary file.
+    let options = options(path).read_only(true).pragma("temp_store", "MEMORY");
+    SqlitePoolOptions::new()
+        .max_connections(size)
+        .acquire_timeout(super::failure::READ)
+        .connect_lazy_with(options)
+}
+
+impl Database {
+    /// Opens the file and brings its schema up to date.
+    pub(super) async fn open(path: &Path, migrations: &'static Migrator) -> Stored<Self> {
+        prepare_file(path)?;
+        let options = writer_options(path);
+        let mut conn = options.connect().await.map_err(failure)?;
+        // Not `run`: over a borrowed connection its future is not `Send` for every caller.
+        let migrated = migrations.run_direct(None, &mut conn, false).await;
+        migrated.map_err(|e| StoreError::Corrupt(format!("{}: {e}", path.display())))?;
+        Ok(Self {
+            writer: Writer::new(conn, options),
+            readers: pool(path, READERS),
+            emergency_readers: pool(path, EMERGENCY_READERS),
+        })
+    }
+
+    /// A write lock taken and given back, and a read of the schema.
+    pub(super) async fn healthy(&self) -> Stored<()> {
+        self.writer.probe(PROBE).await?;
+        let probe = sqlx::query("SELECT 1 FROM sqlite_schema LIMIT 1").execute(&self.emergency_readers);
+        by(Instant::now() + PROBE, probe).await.map(|_| ())
+    }
+
+    /// Readers first, so that the writer is the last to leave and moves the log into the file.
+    pub(super) async fn close(&self) {
+        self.readers.close().await;
+        self.emergency_readers.close().await;
+        self.writer.close().await;
+    }
+
+    /// The live writer's settings.
+    pub(super) async fn pragma_report(&self) -> Stored<Vec<(String, String)>> {
+        let asked = [
+            ("journal_mode", "PRAGMA journal_mode"),
+            ("synchronous", "PRAGMA synchronous"),
+            ("secure_delete", "PRAGMA secure_delete"),
+            ("foreign_keys", "PRAGMA foreign_keys"),
+        ];
+        let mut locked = self.writer.alone(super::failure::READ).await?;
+        let mut report = Vec::new();
+        for (name, pragma) in asked {
+            let row = read(sqlx::query(pragma).fetch_one(locked.connection()?)).await?;
+            // SQLite writes any value as text when asked to; the driver would refuse.
+            report.push((name.to_owned(), row.try_get_unchecked::<String, _>(0).map_err(failure)?));
+        }
+        Ok(report)
+    }
+}

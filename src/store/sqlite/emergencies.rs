@@ -1,0 +1,221 @@
+//! Emergencies as they truly stand: raised, changed, read.
+
+use super::SqliteStore;
+use super::failure::{read, unreadable, unwritable};
+use super::inbox::Telling;
+use super::writer::{Question, Statement, Tx};
+use crate::alerts::{
+    AlertDraft, Change, Claim, Committed, Emergency, EmergencyKind, Ended, Lane, Raised, State,
+};
+use crate::clock::Timestamp;
+use crate::error::{StoreError, Stored};
+use crate::id::{DeviceId, EmergencyId, UserId};
+use sqlx::{query, query_as};
+use uuid::Uuid;
+
+#[derive(sqlx::FromRow)]
+pub(super) struct EmergencyRow {
+    id: Uuid,
+    subject_id: Uuid,
+    device_id: Option<Uuid>,
+    kind: String,
+    message: Option<String>,
+    state: String,
+    opened_at: i64,
+    trail_from: i64,
+    active_at: Option<i64>,
+    countdown_until: Option<i64>,
+    ended_at: Option<i64>,
+    apparent_state: Option<String>,
+    apparent_at: Option<i64>,
+    opening_fix: Option<String>,
+    version: i64,
+    due_at: Option<i64>,
+    warned: bool,
+    claims: String,
+    joined: String,
+}
+
+/// A query of emergencies with their claims and the ids that joined, in order. Anything selected after them is first
+/// named in `$more`.
+macro_rules! emergencies {
+    ($more:literal, $($rest:literal),+) => {
+        concat!(
+            "SELECT e.*,
+                 (SELECT json_group_array(json_array(hex(c.contact_id), c.claimed_at, c.dropped_at) ORDER BY c.place)
+                  FROM claims c WHERE c.emergency_id = e.id) AS claims,
+                 (SELECT json_group_array(hex(i.client_id) ORDER BY i.number)
+                  FROM emergency_ids i WHERE i.emergency_id = e.id AND i.joined = 1) AS joined ",
+            $more,
+            " FROM emergencies e ",
+            $($rest),+
+        )
+    };
+    ($rest:literal) => {
+        emergencies!("", $rest)
+    };
+}
+pub(super) use emergencies;
+
+fn state(word: &str) -> Stored<State> {
+    State::from_word(word).ok_or_else(|| unreadable("emergencies.state"))
+}
+
+impl TryFrom<EmergencyRow> for Emergency {
+    type Error = StoreError;
+    fn try_from(row: EmergencyRow) -> Stored<Self> {
+        let time = |ms: Option<i64>| ms.map(Timestamp::from_unix_ms);
+        let claims: Vec<(Uuid, i64, Option<i64>)> =
+            serde_json::from_str(&row.claims).map_err(|_| unreadable("claims"))?;
+        let claim = |(contact, at, dropped_at): (Uuid, i64, Option<i64>)| Claim {
+            contact: UserId(contact),
+            at: Timestamp::from_unix_ms(at),
+            dropped_at: time(dropped_at),
+        };
+        let joined: Vec<Uuid> = serde_json::from_str(&row.joined).map_err(|_| unreadable("emergency_ids"))?;
+        let opening_fix = row.opening_fix.as_deref().map(serde_json::from_str).transpose();
+        let apparent = row.apparent_state.as_deref().map(state).transpose()?.zip(time(row.apparent_at));
+        Ok(Self {
+            id: EmergencyId(row.id),
+            subject: UserId(row.subject_id),
+            device: row.device_id.map(DeviceId),
+            kind: EmergencyKind::from_word(&row.kind).ok_or_else(|| unreadable("emergencies.kind"))?,
+            message: row.message,
+            state: state(&row.state)?,
+            opened_at: Timestamp::from_unix_ms(row.opened_at),
+            trail_from: Timestamp::from_unix_ms(row.trail_from),
+            active_at: time(row.active_at),
+            countdown_until: time(row.countdown_until),
+            ended_at: time(row.ended_at),
+            apparent: apparent.map(|(state, at)| Ended { state, at }),
+            claims: claims.into_iter().map(claim).collect(),
+            joined: joined.into_iter().map(EmergencyId).collect(),
+            opening_fix: opening_fix.map_err(|_| unreadable("emergencies.opening_fix"))?,
+            version: row.version,
+            due_at: time(row.due_at),
+            warned: row.warned,
+        })
+    }
+}
+
+/// Reads emergencies by the pool that only they use.
+pub(super) async fn all(store: &SqliteStore, question: Question<'_, EmergencyRow>) -> Stored<Vec<Emergency>> {
+    let rows = read(question.fetch_all(&store.db.emergency_readers)).await?;
+    rows.into_iter().map(Emergency::try_from).collect()
+}
+
+/// What can change of an emergency, bound in the order of the columns in both statements.
+fn with_state<'q>(statement: Statement<'q>, e: &Emergency) -> Statement<'q> {
+    let time = |at: Option<Timestamp>| at.map(Timestamp::unix_ms);
+    statement
+        .bind(e.state.word())
+        .bind(time(e.active_at))
+        .bind(time(e.countdown_until))
+        .bind(time(e.ended_at))
+        .bind(e.apparent.map(|a| a.state.word()))
+        .bind(e.apparent.map(|a| a.at.unix_ms()))
+        .bind(e.version)
+        .bind(time(e.due_at))
+        .bind(e.warned)
+}
+
+/// Finds the emergency of `client_id`, or one to join, or stores this one with its alerts.
+pub(super) async fn raise(
+    store: &SqliteStore,
+    emergency: &Emergency,
+    client_id: EmergencyId,
+    alerts: &[AlertDraft],
+) -> Stored<Raised> {
+    let mut tx = store.db.writer.begin(Lane::Emergency).await?;
+    let by_id = query_as::<_, EmergencyRow>(emergencies!(
+        "WHERE e.id = (SELECT emergency_id FROM emergency_ids WHERE subject_id = ? AND client_id = ?)"
+    ));
+    if let Some(known) = tx.one(by_id.bind(emergency.subject.0).bind(client_id.0)).await? {
+        return Ok(Raised::Repeated(known.try_into()?));
+    }
+    let open = query_as::<_, EmergencyRow>(emergencies!(
+        "WHERE e.subject_id = ? AND e.ended_at IS NULL AND e.apparent_at IS NULL ORDER BY e.opened_at DESC, e.id DESC LIMIT 1"
+    ));
+    if let Some(open) = tx.one(open.bind(emergency.subject.0)).await? {
+        return Ok(Raised::Open(open.try_into()?));
+    }
+    if !insert(&mut tx, emergency).await? {
+        return Ok(Raised::IdTaken);
+    }
+    for id in [client_id, emergency.id] {
+        name(&mut tx, emergency, id, false).await?;
+    }
+    let mut telling = Telling::at(store.clock.now());
+    for alert in alerts {
+        telling.tell(&mut tx, alert).await?;
+    }
+    tx.commit().await?;
+    Ok(Raised::Opened(telling.committed()))
+}
+
+/// `false` if the id is taken.
+async fn insert(tx: &mut Tx<'_>, e: &Emergency) -> Stored<bool> {
+    let fix = e.opening_fix.as_ref().map(serde_json::to_string).transpose();
+    let insert = query(
+        "INSERT INTO emergencies (state, active_at, countdown_until, ended_at, apparent_state, apparent_at, version, due_at,
+             warned, id, subject_id, device_id, kind, message, opened_at, trail_from, opening_fix)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+    );
+    let insert = with_state(insert, e)
+        .bind(e.id.0)
+        .bind(e.subject.0)
+        .bind(e.device.map(|d| d.0))
+        .bind(e.kind.word())
+        .bind(e.message.as_deref())
+        .bind(e.opened_at.unix_ms())
+        .bind(e.trail_from.unix_ms())
+        .bind(fix.map_err(|_| unwritable("emergencies.opening_fix"))?);
+    Ok(tx.run(insert).await? > 0)
+}
+
+/// From now on this id of the subject's resolves to the emergency.
+async fn name(tx: &mut Tx<'_>, e: &Emergency, id: EmergencyId, joined: bool) -> Stored<()> {
+    let name = query(
+        "INSERT INTO emergency_ids (subject_id, client_id, emergency_id, joined) VALUES (?, ?, ?, ?)
+         ON CONFLICT (subject_id, client_id) DO NOTHING",
+    );
+    tx.run(name.bind(e.subject.0).bind(id.0).bind(e.id.0).bind(joined)).await.map(|_| ())
+}
+
+/// Stores a change if the version is still the one it was made from.
+pub(super) async fn change(store: &SqliteStore, change: Change<'_>) -> Stored<Option<Committed>> {
+    let e = change.emergency;
+    let mut tx = store.db.writer.begin(Lane::Emergency).await?;
+    let update = query(
+        "UPDATE emergencies SET state = ?, active_at = ?, countdown_until = ?, ended_at = ?, apparent_state = ?,
+             apparent_at = ?, version = ?, due_at = ?, warned = ?
+         WHERE id = ? AND version = ?",
+    );
+    if tx.run(with_state(update, e).bind(e.id.0).bind(e.version - 1)).await? == 0 {
+        return Ok(None);
+    }
+    tx.run(query("DELETE FROM claims WHERE emergency_id = ?").bind(e.id.0)).await?;
+    for (place, claim) in (0_i64..).zip(&e.claims) {
+        // A contact who was forgotten since it was read claims nothing any more.
+        let keep = query(
+            "INSERT INTO claims (emergency_id, place, contact_id, claimed_at, dropped_at)
+             SELECT ?, ?, id, ?, ? FROM accounts WHERE id = ?",
+        );
+        let keep = keep
+            .bind(e.id.0)
+            .bind(place)
+            .bind(claim.at.unix_ms())
+            .bind(claim.dropped_at.map(Timestamp::unix_ms))
+            .bind(claim.contact.0);
+        tx.run(keep).await?;
+    }
+    if let Some(joined) = change.joined {
+        name(&mut tx, e, joined, true).await?;
+    }
+    let mut telling = Telling::at(store.clock.now());
+    for alert in change.alerts {
+        telling.tell(&mut tx, alert).await?;
+    }
+    tx.commit().await?;
+    Ok(Some(telling.committed()))
+}

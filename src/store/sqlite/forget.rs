@@ -1,0 +1,77 @@
+//! Forgetting a person, in a way that leaves no coordinate of theirs in the files.
+//!
+//! `secure_delete` zeroes what is deleted, but a B-tree that was rebalanced keeps stale copies of rows in the unused
+//! middle of its pages, and the log keeps old pages. So the files are rewritten and the logs emptied. Everything can be
+//! repeated: fixes go first, and the account last.
+
+use super::SqliteStore;
+use super::connect::Database;
+use super::failure::{by, read};
+use super::identity::retired_mark;
+use crate::alerts::Lane;
+use crate::clock::Timestamp;
+use crate::error::Stored;
+use crate::id::{DeviceId, UserId};
+use sqlx::{query, query_as};
+use std::time::Duration;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+/// Rewriting a file may take so long.
+const REWRITE: Duration = Duration::from_secs(60);
+
+/// What there can be much of is deleted in small transactions before the account, so that no emergency of others waits
+/// behind a long one.
+const BY_PARTS: [&str; 5] = [
+    "DELETE FROM transitions WHERE rowid IN (SELECT rowid FROM transitions WHERE owner_id = ? LIMIT 500)",
+    "DELETE FROM alerts WHERE rowid IN (SELECT rowid FROM alerts WHERE subject_id = ? LIMIT 500)",
+    "DELETE FROM deliveries WHERE recipient_id = ?1
+         AND alert_id IN (SELECT alert_id FROM deliveries WHERE recipient_id = ?1 LIMIT 500)",
+    "DELETE FROM inbox WHERE user_id = ?1
+         AND cursor < 500 + (SELECT min(cursor) FROM inbox WHERE user_id = ?1)",
+    "DELETE FROM disclosures WHERE id IN (SELECT id FROM disclosures WHERE subject_id = ? LIMIT 500)",
+];
+
+/// The last step, in one transaction: what outlives the account, what names it elsewhere, and the account, which takes
+/// everything else with it.
+const ACCOUNT: [&str; 5] = [
+    "INSERT INTO revocations (kind, id, revoked_at) SELECT 'device', id, ?2 FROM devices WHERE user_id = ?1
+         ON CONFLICT DO NOTHING",
+    "INSERT INTO revocations (kind, id, revoked_at) SELECT 'session', id, ?2 FROM sessions WHERE user_id = ?1
+         ON CONFLICT DO NOTHING",
+    "UPDATE alerts SET params = json_remove(params, '$.contact')
+         WHERE subject_id IN (SELECT subject_id FROM links WHERE contact_id = ?1 UNION
+             SELECT e.subject_id FROM claims c JOIN emergencies e ON e.id = c.emergency_id WHERE c.contact_id = ?1)
+         AND params ->> '$.contact' = (SELECT display_name FROM accounts WHERE id = ?1) AND ?2 NOTNULL",
+    "DELETE FROM geofence_notify WHERE user_id = ?1 AND ?2 NOTNULL",
+    "DELETE FROM accounts WHERE id = ?1 AND ?2 NOTNULL",
+];
+
+/// Forgets the person; the devices they had until now.
+pub(super) async fn forget(store: &SqliteStore, user: UserId, at: Timestamp) -> Stored<Vec<DeviceId>> {
+    let devices = query_as::<_, (Uuid, Option<i64>)>("SELECT id, removed_at FROM devices WHERE user_id = ?");
+    let devices = read(devices.bind(user.0).fetch_all(&store.db.readers)).await?;
+    let all: Vec<DeviceId> = devices.iter().map(|(id, _)| DeviceId(*id)).collect();
+    store.fixes.forget(&all).await?;
+    for part in BY_PARTS {
+        while store.db.writer.write(Lane::Routine, query(part).bind(user.0)).await? > 0 {}
+    }
+    let mut tx = store.db.writer.begin(Lane::Routine).await?;
+    for step in ACCOUNT {
+        tx.run(query(step).bind(user.0).bind(at.unix_ms())).await?;
+    }
+    let retire = query("INSERT INTO retired_accounts (mark) VALUES (?) ON CONFLICT DO NOTHING");
+    tx.run(retire.bind(retired_mark(user))).await?;
+    tx.commit().await?;
+    rewrite(&store.fixes.db).await?;
+    rewrite(&store.db).await?;
+    Ok(devices.into_iter().filter(|(_, removed)| removed.is_none()).map(|(id, _)| DeviceId(id)).collect())
+}
+
+/// Writes the file anew without what is deleted, and empties its log.
+async fn rewrite(db: &Database) -> Stored<()> {
+    let mut locked = db.writer.alone(REWRITE).await?;
+    by(Instant::now() + REWRITE, query("VACUUM").execute(locked.connection()?)).await?;
+    drop(locked);
+    db.writer.empty_log(REWRITE).await
+}

@@ -1,0 +1,85 @@
+//! The embedded cellar: two SQLite files in the data directory, with one writer each.
+//!
+//! `cima.db` ([`SqliteStore`]) keeps people, trust, fences and alerts; `fixes.db` ([`SqliteFixes`]) keeps fixes, so
+//! that a flood of them is never in front of an alarm. Both are WAL with `synchronous=FULL`: what a method answered
+//! is on the disk. Reads go to small read-only pools; `cima.db` has a second pool that only emergencies use.
+
+mod alerts;
+mod connect;
+mod emergencies;
+mod failure;
+mod fences;
+mod fixes;
+mod forget;
+mod identity;
+mod inbox;
+mod sessions;
+mod tracking;
+mod transitions;
+mod trust;
+mod writer;
+
+pub use fixes::SqliteFixes;
+
+use crate::clock::Clock;
+use crate::error::Stored;
+use connect::Database;
+use sqlx::migrate::Migrator;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The schema of `cima.db`.
+static CIMA: Migrator = sqlx::migrate!("./migrations/sqlite/cima");
+/// The schema of `fixes.db`.
+static FIXES: Migrator = sqlx::migrate!("./migrations/sqlite/fixes");
+
+/// Both stores of one data directory.
+pub struct Stores {
+    /// `cima.db`: people, trust, fences, alerts.
+    pub main: Arc<SqliteStore>,
+    /// `fixes.db`: fixes.
+    pub fixes: Arc<SqliteFixes>,
+}
+
+/// `cima.db`.
+pub struct SqliteStore {
+    db: Database,
+    /// Forgetting a person reaches into the other file.
+    fixes: Arc<SqliteFixes>,
+    /// Tells whether a link is in force at the moment an alert is stored.
+    clock: Clock,
+}
+
+/// Opens both files of a data directory, makes what is missing and brings their schemas up to date.
+///
+/// # Errors
+/// When the directory cannot be used, or a file in it is not cima's or is newer than this program.
+pub async fn open(data_dir: &Path, clock: Clock) -> Stored<Stores> {
+    connect::prepare_dir(data_dir)?;
+    let main = Database::open(&data_dir.join("cima.db"), &CIMA).await?;
+    let fixes = Database::open(&data_dir.join("fixes.db"), &FIXES).await?;
+    let fixes = Arc::new(SqliteFixes::new(fixes));
+    let main = Arc::new(SqliteStore { db: main, fixes: Arc::clone(&fixes), clock });
+    Ok(Stores { main, fixes })
+}
+
+impl SqliteStore {
+    /// Whether the store can take an emergency now; answers within half a second.
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub async fn healthy(&self) -> Stored<()> {
+        self.db.healthy().await
+    }
+    /// Stops taking calls, moves the log into the file and closes it.
+    pub async fn close(&self) {
+        self.db.close().await;
+    }
+    /// What the live writer connection says of `journal_mode`, `synchronous`, `secure_delete` and `foreign_keys`.
+    ///
+    /// # Errors
+    /// When the store is not there.
+    pub async fn pragma_report(&self) -> Stored<Vec<(String, String)>> {
+        self.db.pragma_report().await
+    }
+}

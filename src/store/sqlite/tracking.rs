@@ -1,0 +1,205 @@
+//! Fences, their states and their history.
+
+use super::SqliteStore;
+use super::failure::{read, unreadable};
+use crate::alerts::Lane;
+use crate::clock::Timestamp;
+use crate::error::{StoreError, Stored};
+use crate::id::{DeviceId, GeofenceId, TransitionId, UserId};
+use crate::tracking::{
+    DeviceTail, FenceCreated, FenceState, Geofence, Membership, StoredTransition, TrackingStore, Transition,
+    Trigger,
+};
+use async_trait::async_trait;
+use sqlx::{query, query_as, query_scalar};
+use uuid::Uuid;
+
+#[derive(sqlx::FromRow)]
+struct StateRow {
+    geofence_id: Uuid,
+    revision: i64,
+    membership: String,
+    since: i64,
+}
+
+impl TryFrom<StateRow> for FenceState {
+    type Error = StoreError;
+    fn try_from(row: StateRow) -> Stored<Self> {
+        Ok(Self {
+            fence: GeofenceId(row.geofence_id),
+            revision: row.revision,
+            membership: Membership::from_word(&row.membership)
+                .ok_or_else(|| unreadable("fence_states.membership"))?,
+            since: Timestamp::from_unix_ms(row.since),
+        })
+    }
+}
+
+/// A device's place with one of its states, if it has any.
+#[derive(sqlx::FromRow)]
+struct TailRow {
+    folded_at: i64,
+    folded_seq: i64,
+    geofence_id: Option<Uuid>,
+    revision: Option<i64>,
+    membership: Option<String>,
+    since: Option<i64>,
+}
+
+impl TailRow {
+    fn state(self) -> Option<Stored<FenceState>> {
+        let (geofence_id, membership) = (self.geofence_id?, self.membership?);
+        Some(StateRow { geofence_id, revision: self.revision?, membership, since: self.since? }.try_into())
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct TransitionRow {
+    id: Uuid,
+    owner_id: Uuid,
+    device_id: Uuid,
+    geofence_id: Uuid,
+    kind: String,
+    at: i64,
+    seq: i64,
+    initial: bool,
+    late: bool,
+    retracted: bool,
+}
+
+impl TryFrom<TransitionRow> for StoredTransition {
+    type Error = StoreError;
+    fn try_from(row: TransitionRow) -> Stored<Self> {
+        let transition = Transition {
+            id: TransitionId(row.id),
+            owner: UserId(row.owner_id),
+            device: DeviceId(row.device_id),
+            fence: GeofenceId(row.geofence_id),
+            kind: Trigger::from_word(&row.kind).ok_or_else(|| unreadable("transitions.kind"))?,
+            at: Timestamp::from_unix_ms(row.at),
+            seq: row.seq,
+            initial: row.initial,
+            late: row.late,
+        };
+        Ok(Self { transition, retracted: row.retracted })
+    }
+}
+
+/// A place in event order, if both columns of it are there.
+fn place(at: Option<i64>, seq: Option<i64>) -> Option<(Timestamp, i64)> {
+    Some((Timestamp::from_unix_ms(at?), seq?))
+}
+
+/// Moves a device's place forward and never back; nothing for a device that is not there.
+pub(super) const MOVE_TAIL: &str = "INSERT INTO device_tails (device_id, folded_at, folded_seq)
+     SELECT ?1, ?2, ?3 WHERE EXISTS (SELECT 1 FROM devices WHERE id = ?1)
+     ON CONFLICT (device_id) DO UPDATE SET folded_at = excluded.folded_at, folded_seq = excluded.folded_seq
+     WHERE (excluded.folded_at, excluded.folded_seq) > (folded_at, folded_seq)";
+
+#[async_trait]
+impl TrackingStore for SqliteStore {
+    async fn create_fence(
+        &self,
+        fence: &Geofence,
+        max_fences: u32,
+        max_vertices: u32,
+    ) -> Stored<FenceCreated> {
+        super::fences::create(self, fence, max_fences, max_vertices).await
+    }
+
+    async fn fence(&self, owner: UserId, id: GeofenceId) -> Stored<Option<Geofence>> {
+        super::fences::one(self, owner, id).await
+    }
+
+    async fn fences(&self, owner: UserId, after: Option<GeofenceId>, limit: u32) -> Stored<Vec<Geofence>> {
+        super::fences::page(self, owner, after, limit).await
+    }
+
+    async fn replace_fence(
+        &self,
+        fence: &Geofence,
+        _max_fences: u32,
+        max_vertices: u32,
+    ) -> Stored<Option<Result<Geofence, FenceCreated>>> {
+        super::fences::replace(self, fence, max_vertices).await
+    }
+
+    async fn delete_fence(&self, owner: UserId, id: GeofenceId) -> Stored<bool> {
+        let delete = query("DELETE FROM geofences WHERE id = ? AND owner_id = ?").bind(id.0).bind(owner.0);
+        Ok(self.db.writer.write(Lane::Routine, delete).await? > 0)
+    }
+
+    async fn device_tail(&self, device: DeviceId) -> Stored<DeviceTail> {
+        // In one statement, so that the states are those of the place. Where there is a state there is a place.
+        let tail = query_as::<_, TailRow>(
+            "SELECT t.folded_at, t.folded_seq, s.geofence_id, s.revision, s.membership, s.since
+             FROM device_tails t LEFT JOIN fence_states s ON s.device_id = t.device_id
+             WHERE t.device_id = ? ORDER BY s.geofence_id",
+        );
+        let rows = read(tail.bind(device.0).fetch_all(&self.db.readers)).await?;
+        let folded_to = rows.first().map(|row| (Timestamp::from_unix_ms(row.folded_at), row.folded_seq));
+        let states = rows.into_iter().filter_map(TailRow::state).collect::<Stored<_>>()?;
+        Ok(DeviceTail { states, folded_to })
+    }
+
+    async fn checkpoint(&self, device: DeviceId, folded_to: (Timestamp, i64)) -> Stored<()> {
+        let tail = query(MOVE_TAIL).bind(device.0).bind(folded_to.0.unix_ms()).bind(folded_to.1);
+        self.db.writer.write(Lane::Routine, tail).await.map(|_| ())
+    }
+
+    async fn tracked_devices(&self) -> Stored<Vec<(UserId, DeviceId, Option<(Timestamp, i64)>)>> {
+        let tracked = query_as::<_, (Uuid, Uuid, Option<i64>, Option<i64>)>(
+            "SELECT d.user_id, d.id, t.folded_at, t.folded_seq
+             FROM devices d LEFT JOIN device_tails t ON t.device_id = d.id WHERE d.tracked = 1",
+        );
+        let rows = read(tracked.fetch_all(&self.db.readers)).await?;
+        Ok(rows.into_iter().map(|(user, id, at, seq)| (UserId(user), DeviceId(id), place(at, seq))).collect())
+    }
+
+    async fn tracked_device(&self, user: UserId) -> Stored<Option<DeviceId>> {
+        let tracked = query_scalar::<_, Uuid>("SELECT id FROM devices WHERE user_id = ? AND tracked = 1");
+        Ok(read(tracked.bind(user.0).fetch_optional(&self.db.readers)).await?.map(DeviceId))
+    }
+
+    async fn devices_of(&self, user: UserId) -> Stored<Vec<DeviceId>> {
+        let devices = query_scalar::<_, Uuid>(
+            "SELECT id FROM devices WHERE user_id = ? AND removed_at IS NULL ORDER BY tracked DESC, id",
+        );
+        let ids = read(devices.bind(user.0).fetch_all(&self.db.readers)).await?;
+        Ok(ids.into_iter().map(DeviceId).collect())
+    }
+
+    async fn zones_of(&self, owner: UserId, device: DeviceId) -> Stored<Vec<(GeofenceId, String)>> {
+        let zones = query_as::<_, (Uuid, String)>(
+            "SELECT g.id, g.name FROM geofences g
+             JOIN fence_states s ON s.geofence_id = g.id AND s.revision = g.revision
+             WHERE g.owner_id = ? AND s.device_id = ? AND s.membership = 'inside' ORDER BY g.id",
+        );
+        let rows = read(zones.bind(owner.0).bind(device.0).fetch_all(&self.db.readers)).await?;
+        Ok(rows.into_iter().map(|(id, name)| (GeofenceId(id), name)).collect())
+    }
+
+    async fn transitions_since(&self, device: DeviceId, from: Timestamp) -> Stored<Vec<StoredTransition>> {
+        let history = query_as::<_, TransitionRow>(
+            "SELECT id, owner_id, device_id, geofence_id, kind, at, seq, initial, late, retracted FROM transitions
+             WHERE device_id = ? AND at >= ? ORDER BY at, seq, rowid",
+        );
+        let rows = read(history.bind(device.0).bind(from.unix_ms()).fetch_all(&self.db.readers)).await?;
+        rows.into_iter().map(StoredTransition::try_from).collect()
+    }
+
+    async fn states_before(&self, device: DeviceId, before: (Timestamp, i64)) -> Stored<Vec<FenceState>> {
+        // The last enter or exit of each fence, if it was of the shape that the fence has now. A dwell or a cross
+        // changes no membership.
+        let states = query_as::<_, StateRow>(
+            "SELECT geofence_id, revision, iif(kind = 'enter', 'inside', 'outside') AS membership, at AS since
+             FROM (SELECT t.*, row_number() OVER (PARTITION BY t.geofence_id ORDER BY t.at DESC, t.seq DESC) AS newest
+                   FROM transitions t JOIN geofences g ON g.id = t.geofence_id AND g.revision = t.revision
+                   WHERE t.device_id = ? AND t.retracted = 0 AND t.kind IN ('enter', 'exit') AND (t.at, t.seq) < (?, ?))
+             WHERE newest = 1 ORDER BY geofence_id",
+        );
+        let states = states.bind(device.0).bind(before.0.unix_ms()).bind(before.1);
+        let rows = read(states.fetch_all(&self.db.readers)).await?;
+        rows.into_iter().map(FenceState::try_from).collect()
+    }
+}

@@ -1,0 +1,249 @@
+//! The one connection that writes a file, and the two doors to it.
+//!
+//! Routine callers queue at a door of their own and come to the connection one at a time; emergencies go to the
+//! connection at once. So an emergency waits for the routine transaction that runs and for none that queues.
+
+use super::failure::{by, late, result_code};
+use crate::alerts::Lane;
+use crate::error::{StoreError, Stored};
+use futures_util::FutureExt;
+use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteRow};
+use sqlx::{ConnectOptions, Connection, FromRow, Row, Sqlite, SqliteConnection};
+use std::time::Duration;
+use tokio::sync::{Mutex, MutexGuard};
+use tokio::time::{Instant, timeout_at};
+
+/// A statement with its values.
+pub(super) type Statement<'q> = sqlx::query::Query<'q, Sqlite, SqliteArguments>;
+/// A statement with its values, and what its rows are read as.
+pub(super) type Question<'q, T> = sqlx::query::QueryAs<'q, Sqlite, T, SqliteArguments>;
+
+/// The writer of one file.
+pub(super) struct Writer {
+    options: SqliteConnectOptions,
+    /// Held by the one routine caller that is at the connection; the others wait here.
+    routine: Mutex<()>,
+    slot: Mutex<Slot>,
+}
+
+struct Slot {
+    conn: Conn,
+    /// A transaction was begun and its end is not known: its caller was dropped, failed or ran out of time.
+    dirty: bool,
+}
+
+enum Conn {
+    Open(SqliteConnection),
+    /// It failed in a way that says nothing about its state; the next caller opens another.
+    Lost,
+    Closed,
+}
+
+/// How long a call may take, from asking at the door to the answer of the commit.
+const fn patience(lane: Lane) -> Duration {
+    match lane {
+        Lane::Emergency => Duration::from_secs(5),
+        Lane::Routine => Duration::from_secs(2),
+    }
+}
+
+impl Writer {
+    pub(super) fn new(conn: SqliteConnection, options: SqliteConnectOptions) -> Self {
+        let slot = Slot { conn: Conn::Open(conn), dirty: false };
+        Self { options, routine: Mutex::new(()), slot: Mutex::new(slot) }
+    }
+
+    /// Begins a transaction that writes. Dropping it at any point leaves nothing of it.
+    pub(super) async fn begin(&self, lane: Lane) -> Stored<Tx<'_>> {
+        self.begin_by(lane, Instant::now() + patience(lane)).await
+    }
+
+    async fn begin_by(&self, lane: Lane, deadline: Instant) -> Stored<Tx<'_>> {
+        let routine = match lane {
+            Lane::Emergency => None,
+            Lane::Routine => Some(timeout_at(deadline, self.routine.lock()).await.map_err(|_| late())?),
+        };
+        // It is a transaction before it is begun, so that a caller who is dropped meanwhile leaves none.
+        let mut tx = Tx { slot: self.ready(deadline).await?, _routine: routine, deadline };
+        tx.slot.begin(deadline).await?;
+        Ok(tx)
+    }
+
+    /// One statement that is a transaction of its own; how many rows it changed.
+    pub(super) async fn write(&self, lane: Lane, statement: Statement<'_>) -> Stored<u64> {
+        let mut tx = self.begin(lane).await?;
+        let changed = tx.run(statement).await?;
+        tx.commit().await?;
+        Ok(changed)
+    }
+
+    /// The connection, outside of any transaction, for what cannot be done in one.
+    pub(super) async fn alone(&self, within: Duration) -> Stored<Alone<'_>> {
+        let deadline = Instant::now() + within;
+        let routine = timeout_at(deadline, self.routine.lock()).await.map_err(|_| late())?;
+        Ok(Alone { slot: self.ready(deadline).await?, _routine: routine })
+    }
+
+    /// Whether a transaction can be begun right now, through the emergencies' door.
+    pub(super) async fn probe(&self, within: Duration) -> Stored<()> {
+        let mut tx = self.begin_by(Lane::Emergency, Instant::now() + within).await?;
+        tx.slot.roll_back(tx.deadline).await
+    }
+
+    /// Moves the whole log into the file and empties it, as soon as no reader needs it any more.
+    pub(super) async fn empty_log(&self, within: Duration) -> Stored<()> {
+        let deadline = Instant::now() + within;
+        loop {
+            let mut locked = self.alone(deadline - Instant::now()).await?;
+            let checkpoint = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(locked.connection()?);
+            let row: SqliteRow = by(deadline, checkpoint).await?;
+            if row.get::<i64, _>(0) == 0 {
+                return Ok(());
+            }
+            // A reader is in the way. SQLite has waited a little; others may write before the next try.
+            drop(locked);
+            if Instant::now() >= deadline {
+                return Err(late());
+            }
+        }
+    }
+
+    /// Closes the connection for good.
+    pub(super) async fn close(&self) {
+        let mut slot = self.slot.lock().await;
+        if slot.dirty {
+            // What was left open is lost with the connection if it cannot be rolled back.
+            let _ = slot.roll_back(Instant::now() + patience(Lane::Routine)).await;
+        }
+        if let Conn::Open(conn) = std::mem::replace(&mut slot.conn, Conn::Closed) {
+            // A log that could not be moved is read again at the next opening.
+            let _ = conn.close().await;
+        }
+    }
+
+    /// The connection once it is nobody's and outside of any transaction.
+    async fn ready(&self, deadline: Instant) -> Stored<MutexGuard<'_, Slot>> {
+        let mut slot = timeout_at(deadline, self.slot.lock()).await.map_err(|_| late())?;
+        if matches!(slot.conn, Conn::Lost) {
+            slot.conn = Conn::Open(by(deadline, self.options.connect()).await?);
+            slot.dirty = false;
+        }
+        if slot.dirty {
+            slot.roll_back(deadline).await?;
+        }
+        Ok(slot)
+    }
+}
+
+impl Slot {
+    fn open(&mut self) -> Stored<&mut SqliteConnection> {
+        match &mut self.conn {
+            Conn::Open(conn) => Ok(conn),
+            Conn::Lost => Err(StoreError::Unavailable("the connection was lost".into())),
+            Conn::Closed => Err(StoreError::Unavailable("the store is closed".into())),
+        }
+    }
+
+    async fn begin(&mut self, deadline: Instant) -> Stored<()> {
+        // From here on: a dropped call may have begun.
+        self.dirty = true;
+        loop {
+            let begun = timeout_at(deadline, sqlx::query("BEGIN IMMEDIATE").execute(self.open()?)).await;
+            match begun.map_err(|_| late())? {
+                Ok(_) => return Ok(()),
+                // Another process writes. SQLite has waited for it already.
+                Err(error) if is_busy(&error) && Instant::now() < deadline => {}
+                Err(error) => return Err(self.lost(error)),
+            }
+        }
+    }
+
+    async fn roll_back(&mut self, deadline: Instant) -> Stored<()> {
+        let ended = timeout_at(deadline, sqlx::query("ROLLBACK").execute(self.open()?)).await;
+        match ended.map_err(|_| late())? {
+            Ok(_) => {}
+            // A commit whose caller did not wait for it, or an error after which SQLite rolled back by itself.
+            Err(error) if error.to_string().contains("no transaction is active") => {}
+            Err(error) => return Err(self.lost(error)),
+        }
+        self.dirty = false;
+        Ok(())
+    }
+
+    fn lost(&mut self, error: sqlx::Error) -> StoreError {
+        self.conn = Conn::Lost;
+        super::failure::failure(error)
+    }
+}
+
+fn is_busy(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(result_code).is_some_and(|code| code == 5)
+}
+
+/// A transaction that writes, until [`Tx::commit`]; all of it within one deadline.
+pub(super) struct Tx<'w> {
+    // Given back before the routine door opens, so that a waiting emergency comes first.
+    slot: MutexGuard<'w, Slot>,
+    _routine: Option<MutexGuard<'w, ()>>,
+    deadline: Instant,
+}
+
+impl Tx<'_> {
+    /// Runs a statement; how many rows it changed.
+    pub(super) async fn run(&mut self, statement: Statement<'_>) -> Stored<u64> {
+        let done = by(self.deadline, statement.execute(self.slot.open()?)).await?;
+        Ok(done.rows_affected())
+    }
+
+    /// The first row, if there is one.
+    pub(super) async fn one<T>(&mut self, question: Question<'_, T>) -> Stored<Option<T>>
+    where
+        T: for<'r> FromRow<'r, SqliteRow> + Send + Unpin,
+    {
+        by(self.deadline, question.fetch_optional(self.slot.open()?)).await
+    }
+
+    /// All rows.
+    pub(super) async fn all<T>(&mut self, question: Question<'_, T>) -> Stored<Vec<T>>
+    where
+        T: for<'r> FromRow<'r, SqliteRow> + Send + Unpin,
+    {
+        by(self.deadline, question.fetch_all(self.slot.open()?)).await
+    }
+
+    /// Makes it durable: on the disk when this returns. After an error it may or may not be.
+    pub(super) async fn commit(mut self) -> Stored<()> {
+        let committed = timeout_at(self.deadline, sqlx::query("COMMIT").execute(self.slot.open()?)).await;
+        match committed.map_err(|_| late())? {
+            Ok(_) => {
+                self.slot.dirty = false;
+                Ok(())
+            }
+            Err(error) => Err(self.slot.lost(error)),
+        }
+    }
+}
+
+impl Drop for Tx<'_> {
+    /// Sends the rollback of what was not committed, so that no lock outlives its caller. Nobody can wait for the
+    /// answer here: the next caller rolls back once more and waits for that.
+    fn drop(&mut self) {
+        if self.slot.dirty
+            && let Ok(conn) = self.slot.open()
+        {
+            let _ = sqlx::query("ROLLBACK").execute(conn).now_or_never();
+        }
+    }
+}
+
+/// The connection outside of any transaction.
+pub(super) struct Alone<'w> {
+    slot: MutexGuard<'w, Slot>,
+    _routine: MutexGuard<'w, ()>,
+}
+
+impl Alone<'_> {
+    pub(super) fn connection(&mut self) -> Stored<&mut SqliteConnection> {
+        self.slot.open()
+    }
+}

@@ -1,0 +1,109 @@
+//! Fixes on a socket: read, checked, handed over, and acked when they are on disk.
+
+use super::actor::{Actor, Step};
+use super::protocol::PlainFrame;
+use crate::geo::{FixRefusal, RawFix};
+use crate::tracking::{Ingest, Recorded};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// What a socket knows of its fixes.
+#[derive(Default)]
+pub(super) struct Fixes {
+    /// Whether this socket has sent any; the registry looks at it.
+    pub(super) any: Arc<AtomicBool>,
+    /// Fixes handed over and not yet on disk.
+    pub(super) unacked: usize,
+    way_in: Option<(Ingest, Duration)>,
+    frames_in_flight: usize,
+    /// The highest `seq` that came in a frame.
+    top: i64,
+}
+
+impl Actor {
+    /// Takes a frame of fixes: each is stored or refused on its own.
+    pub(super) async fn take_fixes(&mut self, given: Vec<Result<RawFix, (Option<i64>, FixRefusal)>>) -> Step {
+        if self.fixes.way_in.is_none() && !self.open_way_in().await? {
+            return Ok(());
+        }
+        let retention = self.fixes.way_in.as_ref().map_or(Duration::ZERO, |(_, kept)| *kept);
+        let now = self.stream.services.clock.now();
+        let mut fixes = Vec::with_capacity(given.len());
+        for read in given {
+            let seq = match &read {
+                Ok(raw) => Some(raw.seq),
+                Err((seq, _)) => *seq,
+            };
+            let checked = read.map_err(|(_, refusal)| refusal).and_then(|raw| raw.check(now, retention));
+            match checked {
+                Ok(fix) => fixes.push(fix),
+                Err(refusal) => {
+                    metrics::counter!("cima_fixes_rejected_total", "code" => refusal.code()).increment(1);
+                    self.send(PlainFrame::Rejected { seq, code: refusal.code() }).await?;
+                }
+            }
+            // A number that no fix can have must not swallow the acks of those that come after.
+            if let Some(seq) = seq.filter(|s| (1..=crate::geo::MAX_SEQ).contains(s)) {
+                self.fixes.top = self.fixes.top.max(seq);
+            }
+        }
+        if fixes.is_empty() {
+            return self.ack_if_idle().await;
+        }
+        let (top, count, mailbox) = (self.fixes.top, fixes.len(), Arc::clone(&self.mailbox));
+        self.fixes.unacked += count;
+        self.fixes.frames_in_flight += 1;
+        let receipt = Box::new(move |recorded: Recorded| mailbox.recorded(top, count, recorded));
+        if let Some((way_in, _)) = &self.fixes.way_in
+            && !self.stream.services.tracking.ingest(way_in, fixes, true, receipt).await
+        {
+            return self.refuse("unavailable", "the node is stopping", None).await;
+        }
+        Ok(())
+    }
+
+    /// At the first fix: which device drives the person's fences, how long fixes are kept, and older sockets go.
+    async fn open_way_in(&mut self) -> Result<bool, super::actor::Ended> {
+        let (services, caller) = (&self.stream.services, self.caller);
+        let tracked = services.identity.tracked_or(caller.user, caller.device).await;
+        let retention = services.identity.retention(caller.user).await;
+        match (tracked, retention) {
+            (Ok(tracked), Ok(retention)) => {
+                let way_in = services.tracking.attach(caller.user, caller.device, tracked);
+                self.fixes.way_in = Some((way_in, retention.unwrap_or(services.tracking.retention())));
+                self.fixes.any.store(true, Ordering::Relaxed);
+                self.stream.registry.replace_older(caller.user, caller.device, self.id);
+                Ok(true)
+            }
+            (Err(error), _) | (_, Err(error)) => {
+                self.problem(error.into(), None).await?;
+                Ok(false)
+            }
+        }
+    }
+
+    /// Frames are on disk: acks them, up to the last fix of all once nothing is in flight.
+    pub(super) async fn take_recorded(&mut self, recorded: Vec<(i64, usize, Recorded)>) -> Step {
+        let Some(mut top) = recorded.iter().map(|(top, _, _)| *top).max() else { return Ok(()) };
+        for (_, count, outcome) in recorded {
+            self.fixes.unacked -= count;
+            self.fixes.frames_in_flight -= 1;
+            for seq in outcome.conflicts {
+                let code = FixRefusal::SeqConflict.code();
+                self.send(PlainFrame::Rejected { seq: Some(seq), code }).await?;
+            }
+        }
+        if self.fixes.frames_in_flight == 0 {
+            top = self.fixes.top;
+        }
+        self.send(PlainFrame::Acked { seq: top }).await
+    }
+
+    async fn ack_if_idle(&mut self) -> Step {
+        if self.fixes.frames_in_flight > 0 || self.fixes.top == 0 {
+            return Ok(());
+        }
+        self.send(PlainFrame::Acked { seq: self.fixes.top }).await
+    }
+}

@@ -1,0 +1,17 @@
+//! The stream: the WebSocket door, `GET /v1/stream`. One actor task per socket; a socket is a person's device.
+//!
+//! [`protocol`](protocol::ServerFrame) is the frames, `mailbox` what waits for a socket (bounded by its shape: flags
+//! and newest values, never a queue), `registry` who is connected and who watches whom, `actor` the loop.
+
+mod actor;
+mod fixes;
+mod lane;
+mod mailbox;
+mod protocol;
+mod registry;
+mod upgrade;
+mod watch;
+
+pub use protocol::{ClientFrame, FrameError, ServerFrame};
+pub use registry::Registry;
+pub use upgrade::{Stream, StreamSettings};

@@ -1,0 +1,164 @@
+//! Who is connected to this node, and who watches whom. The router hears the bell and rings the right mailboxes.
+
+use super::mailbox::{Close, Mailbox};
+use crate::bus::{Bus, Event};
+use crate::id::{DeviceId, SessionId, UserId};
+use crate::runtime::Tasks;
+use dashmap::DashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use tokio::sync::broadcast::error::RecvError;
+use uuid::Uuid;
+
+/// One socket, as the registry knows it.
+#[derive(Clone)]
+pub(super) struct Socket {
+    pub(super) id: Uuid,
+    pub(super) device: DeviceId,
+    pub(super) session: Option<SessionId>,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) sends_fixes: Arc<AtomicBool>,
+}
+
+/// The sockets of one node.
+#[derive(Default)]
+pub struct Registry {
+    people: DashMap<UserId, Vec<Socket>>,
+    watchers: DashMap<UserId, Vec<(Uuid, Arc<Mailbox>)>>,
+    open: AtomicUsize,
+}
+
+/// Takes the socket out of the registry when its actor ends, however it ends.
+pub(super) struct Registration {
+    registry: Arc<Registry>,
+    user: UserId,
+    id: Uuid,
+}
+
+impl Registry {
+    pub(super) fn join(self: &Arc<Self>, user: UserId, socket: Socket) -> Registration {
+        let id = socket.id;
+        self.people.entry(user).or_default().push(socket);
+        let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
+        metrics::gauge!("cima_open_sockets").set(open as f64);
+        Registration { registry: Arc::clone(self), user, id }
+    }
+
+    /// Sockets that are open now.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Closes the older sockets of a device that sends fixes: the phone has come back on a new one.
+    pub(super) fn replace_older(&self, user: UserId, device: DeviceId, newest: Uuid) {
+        let Some(sockets) = self.people.get(&user) else { return };
+        let older = sockets.iter().filter(|s| s.device == device && s.id != newest);
+        for socket in older.filter(|s| s.sends_fixes.load(Ordering::Relaxed)) {
+            socket.mailbox.close(Close::Replaced);
+        }
+    }
+
+    pub(super) fn watch(&self, subject: UserId, id: Uuid, mailbox: &Arc<Mailbox>) {
+        self.watchers.entry(subject).or_default().push((id, Arc::clone(mailbox)));
+    }
+
+    pub(super) fn unwatch(&self, subject: UserId, id: Uuid) {
+        if let dashmap::Entry::Occupied(mut watchers) = self.watchers.entry(subject) {
+            watchers.get_mut().retain(|(watcher, _)| *watcher != id);
+            if watchers.get().is_empty() {
+                watchers.remove();
+            }
+        }
+    }
+
+    fn each_of(&self, user: UserId, ring: impl Fn(&Socket)) {
+        if let Some(sockets) = self.people.get(&user) {
+            sockets.iter().for_each(ring);
+        }
+    }
+
+    fn each(&self, ring: impl Fn(&Socket)) {
+        for sockets in &self.people {
+            sockets.value().iter().for_each(&ring);
+        }
+    }
+
+    /// Closes every socket: the node is stopping.
+    pub fn close_all(&self) {
+        self.each(|s| s.mailbox.close(Close::Restart));
+    }
+
+    fn route(&self, event: &Event) {
+        match event {
+            Event::Inbox(people) => {
+                for person in people.iter() {
+                    self.each_of(*person, |s| s.mailbox.inbox());
+                }
+            }
+            Event::Emergency { id, people } => {
+                for person in people.iter() {
+                    self.each_of(*person, |s| s.mailbox.emergency(*id));
+                }
+            }
+            Event::Visibility { subject } => {
+                if let Some(watchers) = self.watchers.get(subject) {
+                    watchers.iter().for_each(|(_, mailbox)| mailbox.visibility(*subject));
+                }
+            }
+            Event::Position { subject, sealed } => {
+                if let Some(watchers) = self.watchers.get(subject) {
+                    watchers.iter().for_each(|(_, mailbox)| mailbox.position(*subject, Arc::clone(sealed)));
+                }
+            }
+            Event::DeviceRemoved(device) => {
+                self.each(|s| {
+                    if s.device == *device {
+                        s.mailbox.close(Close::DeviceRemoved);
+                    }
+                });
+            }
+            Event::SessionEnded(session) => {
+                self.each(|s| {
+                    if s.session == Some(*session) {
+                        s.mailbox.close(Close::SignedOut);
+                    }
+                });
+            }
+        }
+    }
+
+    /// Starts the router.
+    pub fn start_router(self: &Arc<Self>, bus: &Bus, tasks: &Tasks) {
+        let (registry, mut events, stop) = (Arc::clone(self), bus.subscribe(), tasks.stop());
+        tasks.spawn("router", async move {
+            loop {
+                let event = tokio::select! {
+                    () = stop.cancelled() => break,
+                    event = events.recv() => event,
+                };
+                match event {
+                    Ok(event) => registry.route(&event),
+                    Err(RecvError::Lagged(missed)) => {
+                        tracing::warn!(missed, "the router fell behind; every socket looks for itself");
+                        metrics::counter!("cima_router_lagged_total").increment(1);
+                        registry.each(|s| s.mailbox.resync());
+                    }
+                    Err(RecvError::Closed) => break,
+                }
+            }
+        });
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        if let dashmap::Entry::Occupied(mut sockets) = self.registry.people.entry(self.user) {
+            sockets.get_mut().retain(|s| s.id != self.id);
+            if sockets.get().is_empty() {
+                sockets.remove();
+            }
+        }
+        let open = self.registry.open.fetch_sub(1, Ordering::Relaxed) - 1;
+        metrics::gauge!("cima_open_sockets").set(open as f64);
+    }
+}

@@ -1,0 +1,111 @@
+//! From an HTTP request to a socket: who is it, and with what buffers.
+
+use super::Registry;
+use super::actor;
+use crate::identity::Caller;
+use crate::services::Services;
+use axum::Router;
+use axum::extract::State;
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The subprotocol whose frames are JSON.
+const JSON_V1: &str = "cima.v1.json";
+/// A client's frame, at most; a larger one closes the socket with 1009.
+pub(super) const MAX_FRAME: usize = 64 * 1024;
+/// What the socket still reads to be able to say so, instead of breaking off.
+const MAX_READ: usize = 2 * 1024 * 1024;
+/// Bytes that may wait to be written to a client that does not read.
+const MAX_UNWRITTEN: usize = 256 * 1024;
+
+/// What SREs may set about streams.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamSettings {
+    /// Unacked fixes of one socket, at most.
+    pub window: usize,
+    /// Between pings.
+    pub heartbeat: Duration,
+    /// For one write to a client; beyond, the socket is closed with 4408.
+    pub write_deadline: Duration,
+}
+
+/// The door.
+#[derive(Clone)]
+pub struct Stream {
+    pub(super) services: Services,
+    pub(super) registry: Arc<Registry>,
+    pub(super) settings: StreamSettings,
+}
+
+impl Stream {
+    /// The door before these services.
+    pub fn new(services: Services, registry: Arc<Registry>, settings: StreamSettings) -> Self {
+        Self { services, registry, settings }
+    }
+
+    /// Its one route.
+    pub fn router(self) -> Router {
+        Router::new().route("/v1/stream", get(upgrade)).with_state(self)
+    }
+}
+
+/// How a client gave its token.
+enum Offered {
+    Header(String),
+    Subprotocol(String),
+    None,
+}
+
+fn offered(headers: &HeaderMap) -> Offered {
+    let text = |name| headers.get(name).and_then(|v| v.to_str().ok());
+    if let Some(value) = text(header::AUTHORIZATION) {
+        let token = value.strip_prefix("Bearer ").or_else(|| value.strip_prefix("bearer "));
+        return Offered::Header(token.unwrap_or_default().trim().to_owned());
+    }
+    let protocols = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|v| v.to_str().ok());
+    let mut listed = protocols.flat_map(|v| v.split(',')).map(str::trim);
+    match listed.find_map(|p| p.strip_prefix("bearer.")) {
+        Some(token) => Offered::Subprotocol(token.to_owned()),
+        None => Offered::None,
+    }
+}
+
+async fn upgrade(State(stream): State<Stream>, headers: HeaderMap, ws: WebSocketUpgrade) -> Response {
+    if stream.services.readiness.is_draining() {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    let given = offered(&headers);
+    let token = match &given {
+        Offered::Header(token) | Offered::Subprotocol(token) => token.as_str(),
+        Offered::None => "",
+    };
+    let caller = stream.services.identity.authenticate(token);
+    let ws = ws
+        .protocols([JSON_V1])
+        .read_buffer_size(4096)
+        .write_buffer_size(0)
+        .max_write_buffer_size(MAX_UNWRITTEN)
+        .max_message_size(MAX_READ)
+        .max_frame_size(MAX_READ);
+    match (caller, given) {
+        (Ok(caller), _) => ws.on_upgrade(move |socket| serve(stream, caller, socket)),
+        (Err(_), Offered::Subprotocol(_)) => ws.on_upgrade(refuse),
+        (Err(error), _) => crate::http::Problem::from(error).into_response(),
+    }
+}
+
+/// A browser cannot read the status of a failed upgrade: it is let in and told by the close code.
+async fn refuse(mut socket: WebSocket) {
+    let close = CloseFrame { code: 4401, reason: "the token is not valid".into() };
+    // The client may have gone already.
+    let _ = socket.send(Message::Close(Some(close))).await;
+    actor::drain_until_closed(socket).await;
+}
+
+async fn serve(stream: Stream, caller: Caller, socket: WebSocket) {
+    Box::pin(actor::run(stream, caller, socket)).await;
+}

@@ -1,0 +1,157 @@
+//! A node of one's own, people on it, and counts that `CIMA_PROVE=1` makes whole.
+
+use cima::app::Node;
+use cima::client::{Answer, Api, Session, Socket};
+use cima::clock::{Clock, Timestamp};
+use cima::config::Config;
+use serde_json::{Value, json};
+use std::sync::atomic::{AtomicU64, Ordering};
+use tempfile::TempDir;
+
+/// A node in a folder of its own.
+pub(crate) struct TestNode {
+    pub(crate) node: Option<Node>,
+    pub(crate) api: Api,
+    pub(crate) clock: Clock,
+    pub(crate) folder: TempDir,
+}
+
+/// Settings that make tests quick: passwords cost little, stops do not wait.
+pub(crate) fn settings(folder: &TempDir) -> Config {
+    let mut config = Config::with_defaults(folder.path().to_owned());
+    config.password_memory_kib = 64;
+    config.drain_s = 2;
+    config
+}
+
+impl TestNode {
+    /// On the system's clock.
+    pub(crate) async fn start() -> Self {
+        Self::start_with(Clock::system(), |_| ()).await
+    }
+    /// On a clock that the test moves.
+    pub(crate) async fn start_manual() -> Self {
+        Self::start_with(Clock::manual(Timestamp::parse("2026-11-22T12:00:00Z").unwrap()), |_| ()).await
+    }
+    pub(crate) async fn start_with(clock: Clock, change: impl FnOnce(&mut Config)) -> Self {
+        let folder = TempDir::new().unwrap();
+        let mut config = settings(&folder);
+        change(&mut config);
+        let node = Node::start(&config, clock.clone()).await.unwrap();
+        let api = Api::new(format!("http://{}", node.addr)).unwrap();
+        Self { node: Some(node), api, clock, folder }
+    }
+    /// Stops it in order; the folder stays.
+    pub(crate) async fn stop(&mut self) -> bool {
+        self.node.take().expect("stopped twice").stop().await
+    }
+    /// Starts it again on the same folder.
+    pub(crate) async fn start_again(&mut self) {
+        let node = Node::start(&settings(&self.folder), self.clock.clone()).await.unwrap();
+        self.api = Api::new(format!("http://{}", node.addr)).unwrap();
+        self.node = Some(node);
+    }
+    /// Somebody new, signed in on a phone.
+    pub(crate) async fn person(&self, name: &str) -> Person {
+        let handle = handle(name);
+        let session = self.api.sign_up(&handle, name).await.unwrap();
+        Person { handle, session, api: self.api.clone() }
+    }
+    /// Ada, and Bo whom she trusts with these scopes.
+    pub(crate) async fn pair(&self, scopes: &[&str]) -> (Person, Person, String) {
+        let (ada, bo) = (self.person("Ada").await, self.person("Bo").await);
+        let link = self.api.link(&ada.session, &bo.session, &bo.handle, scopes).await.unwrap();
+        (ada, bo, link)
+    }
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}
+
+/// A handle nobody else has.
+pub(crate) fn handle(name: &str) -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    format!("{}_{}", name.to_lowercase(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A signed-in person.
+#[derive(Clone)]
+pub(crate) struct Person {
+    pub(crate) handle: String,
+    pub(crate) session: Session,
+    pub(crate) api: Api,
+}
+
+impl Person {
+    pub(crate) fn id(&self) -> &str {
+        &self.session.user
+    }
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.api.get(path, &self.session.access).await.unwrap()
+    }
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
+        self.api.post(path, &self.session.access, body).await.unwrap()
+    }
+    pub(crate) async fn call(&self, method: &str, path: &str, body: Value) -> Answer {
+        self.api.call(method, path, Some(&self.session.access), Some(&body)).await.unwrap()
+    }
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        self.api.delete(path, &self.session.access).await.unwrap()
+    }
+    /// A stream that has said welcome.
+    pub(crate) async fn stream(&self) -> Socket {
+        let mut socket = self.api.stream(&self.session.access).await.unwrap();
+        socket.wait("welcome").await.unwrap();
+        socket
+    }
+    /// A circle around a place; its id.
+    pub(crate) async fn fence(&self, lat: f64, lon: f64, radius_m: f64, triggers: &[&str]) -> String {
+        let shape = json!({"type": "Circle", "center": [lon, lat], "radius_m": radius_m});
+        let fence = json!({"name": "home", "shape": shape, "triggers": triggers});
+        let made = self.post("/v1/geofences", fence).await.ok().unwrap();
+        made["id"].as_str().unwrap().to_owned()
+    }
+    /// Raises over REST; the emergency's id.
+    pub(crate) async fn raise(&self) -> String {
+        let answer = self.post("/v1/emergencies", json!({"kind": "sos"})).await;
+        assert_eq!(answer.status, 201, "{:?}", answer.body);
+        answer.body["emergency"]["id"].as_str().unwrap().to_owned()
+    }
+}
+
+/// Sends fixes and waits until the last of them is acked.
+pub(crate) async fn send_acked(socket: &mut Socket, fixes: &[Value]) {
+    let last = fixes.last().unwrap()["seq"].as_i64();
+    socket.send(&cima::client::fixes(fixes)).await.unwrap();
+    socket.wait_for("ack", |f| f["type"] == "acked" && f["seq"].as_i64() >= last).await.unwrap();
+}
+
+/// The whole count with `CIMA_PROVE=1`, a tenth of it otherwise.
+pub(crate) fn count(whole: usize) -> usize {
+    if proving() { whole } else { whole.div_ceil(10) }
+}
+
+pub(crate) fn proving() -> bool {
+    std::env::var_os("CIMA_PROVE").is_some()
+}
+
+/// A seed from `CIMA_SEED`, or a fresh one; printed, so that a failure can be run again.
+pub(crate) fn seed() -> u64 {
+    let given = std::env::var("CIMA_SEED").ok().and_then(|s| s.parse().ok());
+    let seed = given.unwrap_or_else(|| u64::from(std::process::id()) * 2_654_435_761);
+    println!("CIMA_SEED={seed}");
+    seed
+}
+
+/// Small, repeatable randomness (SplitMix64).
+pub(crate) struct Dice(pub(crate) u64);
+
+impl Dice {
+    pub(crate) fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (z ^ (z >> 31)) % sides
+    }
+}

@@ -1,0 +1,124 @@
+//! Every promise of every store method, kept by every backend.
+//!
+//! A promise is a function over a [`World`]: two stores behind their traits, and a clock in the test's hand. A backend
+//! implements [`Backend`] and adds one line at the end of this file; it then has to keep all of them.
+
+#[path = "store_contract/alerts.rs"]
+mod alerts;
+#[path = "store_contract/emergencies.rs"]
+mod emergencies;
+#[path = "store_contract/fixes.rs"]
+mod fixes;
+#[path = "store_contract/forgetting.rs"]
+mod forgetting;
+#[path = "store_contract/identity.rs"]
+mod identity;
+#[path = "store_contract/sqlite.rs"]
+mod sqlite;
+#[path = "store_contract/tracking.rs"]
+mod tracking;
+#[path = "store_contract/transitions.rs"]
+mod transitions;
+#[path = "store_contract/trust.rs"]
+mod trust;
+#[path = "store_contract/world.rs"]
+mod world;
+#[path = "store_contract/writing.rs"]
+mod writing;
+
+use world::{Backend, Stores, T0, World, after, by_polls, id};
+
+macro_rules! promises {
+    ($backend:ident, $make:expr, $($room:ident: $($promise:ident)+;)+) => {
+        mod $backend {
+            $(mod $room {
+                $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $promise() {
+                    let world = crate::World::over($make).await;
+                    crate::$room::$promise(&world).await;
+                })+
+            })+
+        }
+    };
+}
+
+macro_rules! keeps_every_promise {
+    ($backend:ident, $make:expr) => {
+        promises! { $backend, $make,
+            identity:
+                an_account_is_created_once
+                no_handle_and_no_id_is_used_again
+                a_patch_changes_only_what_it_names
+                wrong_pins_lock_at_the_limit
+                a_session_opens_only_on_a_device_of_ones_own
+                a_refresh_token_rotates
+                of_two_refreshes_at_once_one_rotates
+                an_ended_session_is_gone_and_revoked
+                at_most_one_device_is_tracked
+                devices_come_in_pages
+                a_removed_device_ends_its_sessions;
+            trust:
+                a_pair_has_one_link
+                only_the_contact_accepts_and_only_the_subject_changes
+                an_expired_link_is_not_there
+                links_come_in_pages
+                disclosures_add_up;
+            tracking:
+                a_fence_reads_back_as_it_was_written
+                fences_are_their_owners
+                fences_and_vertices_are_limited
+                a_replaced_fence_has_a_new_revision
+                devices_of_a_person
+                a_checkpoint_moves_only_forward;
+            transitions:
+                a_commit_is_stored_once
+                states_follow_the_fence
+                history_knows_the_states_before
+                a_retracted_transition_may_happen_again
+                a_waiting_transition_is_told_later
+                a_cooldown_makes_history_only
+                commits_of_the_gone_hold_nobody_up;
+            fixes:
+                a_fix_reads_back_as_it_was_recorded
+                a_repeat_is_a_duplicate_and_another_time_a_conflict
+                repeats_within_a_group_are_told_apart
+                a_large_group_of_many_devices_is_told_apart
+                only_streamed_fixes_move_last_seq
+                pages_go_through_all_devices_in_event_order
+                after_is_in_event_order;
+            alerts:
+                an_alert_is_stored_once
+                contacts_are_those_of_the_moment
+                named_contacts_only
+                duress_is_told_to_those_who_hear_of_it
+                inboxes_are_read_by_cursor
+                a_delivery_only_moves_forward
+                a_socket_takes_a_part_of_the_inbox;
+            emergencies:
+                an_emergency_reads_back_as_it_was_raised
+                a_repeated_raise_is_the_same_emergency
+                a_second_raise_finds_the_open_one
+                a_taken_id_raises_with_another
+                a_change_is_made_from_the_version_it_names
+                a_contact_has_part_in_what_they_were_told
+                duress_shows_its_end_to_who_does_not_hear_of_it
+                lists_show_the_state_that_people_see
+                what_is_due_is_found
+                raising_deliveries_are_listed_without_duress;
+            writing:
+                concurrent_writers_leave_no_gap
+                concurrent_raises_open_one_emergency
+                a_dropped_write_leaves_all_or_nothing
+                an_emergency_overtakes_a_queue
+                a_reopened_store_has_everything;
+            forgetting:
+                the_forgotten_leave_nothing_but_marks
+                a_deleted_alert_leaves_its_place
+                no_coordinate_stays_in_the_files
+                forgetting_twice_is_forgetting
+                what_was_on_its_way_is_not_kept;
+        }
+    };
+}
+
+keeps_every_promise!(on_sqlite, crate::sqlite::Sqlite::new());

@@ -1,0 +1,163 @@
+//! SQLite, and what only it promises.
+
+use crate::world::new_account;
+use crate::{Backend, Stores, T0, by_polls, id};
+use async_trait::async_trait;
+use cima::clock::Clock;
+use cima::error::StoreError;
+use cima::id::UserId;
+use cima::identity::{AccountCreated, IdentityStore};
+use cima::store::sqlite;
+use sqlx::{ConnectOptions, Connection, SqliteConnection};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use tempfile::TempDir;
+
+/// A data directory of its own.
+pub(crate) struct Sqlite {
+    dir: TempDir,
+    last: Mutex<Option<sqlite::Stores>>,
+}
+
+impl Sqlite {
+    pub(crate) fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), last: Mutex::new(None) }
+    }
+}
+
+#[async_trait]
+impl Backend for Sqlite {
+    async fn open(&self, clock: Clock) -> Stores {
+        let opened = sqlite::open(&self.dir.path().join("data"), clock).await.unwrap();
+        let stores = Stores {
+            identity: opened.main.clone(),
+            trust: opened.main.clone(),
+            tracking: opened.main.clone(),
+            alerts: opened.main.clone(),
+            fixes: opened.fixes.clone(),
+        };
+        *self.last.lock().unwrap() = Some(opened);
+        stores
+    }
+
+    async fn close(&self) {
+        let last = self.last.lock().unwrap().take().unwrap();
+        last.main.close().await;
+        last.fixes.close().await;
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.dir.path().join("data")).unwrap();
+        entries.map(|entry| entry.unwrap().path()).collect()
+    }
+}
+
+async fn opened() -> (TempDir, sqlite::Stores) {
+    let dir = tempfile::tempdir().unwrap();
+    let stores = sqlite::open(dir.path(), Clock::manual(T0)).await.unwrap();
+    (dir, stores)
+}
+
+/// Another program at the same file.
+async fn stranger(dir: &TempDir) -> SqliteConnection {
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(dir.path().join("cima.db"));
+    options.connect().await.unwrap()
+}
+
+#[tokio::test]
+async fn what_is_answered_is_on_the_disk() {
+    let (_dir, stores) = opened().await;
+    for report in [stores.main.pragma_report().await.unwrap(), stores.fixes.pragma_report().await.unwrap()] {
+        let says = |name: &str| report.iter().find(|(n, _)| n == name).unwrap().1.clone();
+        assert_eq!((says("synchronous").as_str(), says("journal_mode").as_str()), ("2", "wal"));
+        assert_eq!((says("secure_delete").as_str(), says("foreign_keys").as_str()), ("1", "1"));
+    }
+}
+
+#[tokio::test]
+async fn its_files_are_its_owners_alone() {
+    let (dir, stores) = opened().await;
+    stores.main.create_account(new_account(UserId(id()), "anna")).await.unwrap();
+    let files: Vec<PathBuf> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().path()).collect();
+    assert!(files.len() >= 4, "two databases and their logs");
+    for file in files {
+        let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{}", file.display());
+    }
+}
+
+#[tokio::test]
+async fn it_is_healthy_until_it_is_closed() {
+    let (dir, stores) = opened().await;
+    stores.main.healthy().await.unwrap();
+    stores.fixes.healthy().await.unwrap();
+    let mut stranger = stranger(&dir).await;
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut stranger).await.unwrap();
+    assert!(stores.main.healthy().await.is_err(), "somebody else holds the lock");
+    let refused = stores.main.create_account(new_account(UserId(id()), "anna")).await;
+    assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+    sqlx::query("ROLLBACK").execute(&mut stranger).await.unwrap();
+    stores.main.healthy().await.unwrap();
+    let created = stores.main.create_account(new_account(UserId(id()), "anna")).await.unwrap();
+    assert_eq!(created, AccountCreated::Created);
+    stranger.close().await.unwrap();
+    stores.main.close().await;
+    assert!(stores.main.healthy().await.is_err());
+    stores.fixes.healthy().await.unwrap();
+    stores.fixes.close().await;
+    assert!(!dir.path().join("cima.db-wal").exists(), "the log is in the file");
+}
+
+#[tokio::test]
+async fn a_dropped_write_gives_its_lock_back() {
+    let (dir, stores) = opened().await;
+    let mut stranger = stranger(&dir).await;
+    let mut dropped = 0;
+    for polls in 1..40 {
+        let new = new_account(UserId(id()), &format!("person{polls}"));
+        let ended = by_polls(polls, stores.main.create_account(new)).await;
+        dropped += usize::from(!ended);
+        // Without another write by the store, which would have to end the dropped one first.
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut stranger).await.unwrap();
+        sqlx::query("ROLLBACK").execute(&mut stranger).await.unwrap();
+    }
+    assert!(dropped > 0);
+}
+
+#[tokio::test]
+async fn a_file_of_something_else_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("cima.db"), b"a diary, not a database, and long enough to be read as one")
+        .unwrap();
+    let refused = sqlite::open(dir.path(), Clock::manual(T0)).await;
+    assert!(matches!(refused.map(|_| ()), Err(StoreError::Corrupt(_))));
+    let diary = std::fs::read(dir.path().join("cima.db")).unwrap();
+    assert!(diary.starts_with(b"a diary"), "and left as it is");
+}
+
+#[tokio::test]
+async fn nothing_is_scanned_that_has_an_index() {
+    let (dir, _stores) = opened().await;
+    let mut reader = stranger(&dir).await;
+    let lookups = [
+        "SELECT * FROM links WHERE subject_id = x'' AND accepted_at IS NOT NULL",
+        "SELECT * FROM emergencies WHERE ended_at IS NULL AND subject_id = x''",
+        "SELECT min(due_at) FROM emergencies WHERE due_at IS NOT NULL",
+        "SELECT * FROM emergencies WHERE due_at <= 5",
+        "SELECT 1 FROM transitions WHERE alerted = 1 AND geofence_id = x'' AND kind = 'enter' AND at > 1 AND at <= 2",
+        "SELECT * FROM disclosures d WHERE d.subject_id = x'' AND d.covert = 0 AND d.id < 9 ORDER BY d.id DESC",
+        "SELECT * FROM alerts a JOIN deliveries d ON d.alert_id = a.id WHERE a.emergency_id = x''",
+        "SELECT id FROM devices WHERE user_id = x'' AND tracked = 1",
+        "SELECT * FROM transitions WHERE device_id = x'' AND at >= 5 ORDER BY at, seq",
+        "SELECT * FROM revocations WHERE revoked_at >= 5 ORDER BY revoked_at",
+    ];
+    for lookup in lookups {
+        let plan = sqlx::query_as::<_, (i64, i64, i64, String)>(sqlx::AssertSqlSafe(format!(
+            "EXPLAIN QUERY PLAN {lookup}"
+        )));
+        for (.., step) in plan.fetch_all(&mut reader).await.unwrap() {
+            assert!(!step.starts_with("SCAN") || step.contains("USING"), "{lookup}: {step}");
+        }
+    }
+}
