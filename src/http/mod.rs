@@ -59,9 +59,9 @@ pub fn admin_router(services: Services) -> Router {
 }
 
 fn routes(with_metrics: bool) -> OpenApiRouter<Services> {
-    let uploads = OpenApiRouter::new().merge(geofences::routes()).merge(locations::routes());
+    // These are not finished for a client that has gone: nobody is signed in, and each costs a password's hash.
+    let open = OpenApiRouter::new().merge(accounts::routes()).merge(sessions::open_routes());
     let usual = OpenApiRouter::new()
-        .merge(accounts::routes())
         .merge(sessions::routes())
         .merge(me::routes())
         .merge(devices::routes())
@@ -70,14 +70,21 @@ fn routes(with_metrics: bool) -> OpenApiRouter<Services> {
         .merge(emergencies::routes())
         .merge(alerts::routes())
         .merge(health::routes(with_metrics));
-    let (usual, uploads) = (bounded(usual, DEADLINE), bounded(uploads, UPLOAD_DEADLINE));
-    OpenApiRouter::with_openapi(docs::base()).merge(usual).merge(uploads)
+    let uploads = OpenApiRouter::new().merge(geofences::routes()).merge(locations::routes());
+    OpenApiRouter::with_openapi(docs::base())
+        .merge(bounded(open, DEADLINE))
+        .merge(bounded(finished(usual), DEADLINE))
+        .merge(bounded(finished(uploads), UPLOAD_DEADLINE))
+}
+
+/// A change that was begun is finished. Its panic is caught inside, in the task that may outlive the request.
+fn finished(routes: OpenApiRouter<Services>) -> OpenApiRouter<Services> {
+    routes.layer(CatchPanicLayer::custom(middleware::panicked)).layer(from_fn(middleware::finish))
 }
 
 /// The deadline stands outside: it answers for what takes too long, and cuts nothing short that is to be finished.
 fn bounded(routes: OpenApiRouter<Services>, within: Duration) -> OpenApiRouter<Services> {
     routes
         .layer(CatchPanicLayer::custom(middleware::panicked))
-        .layer(from_fn(middleware::finish))
         .layer(from_fn_with_state(within, middleware::deadline))
 }

@@ -4,7 +4,7 @@
 use super::Problem;
 use super::auth::Access;
 use super::docs::{BadQuery, Hidden, NoAccess};
-use super::page::{self, Page, Query};
+use super::page::{self, Id, Page, Query};
 use crate::clock::Timestamp;
 use crate::geo::Fix;
 use crate::id::{DeviceId, GeofenceId, UserId};
@@ -12,8 +12,9 @@ use crate::services::Services;
 use crate::tracking::StoredFix;
 use crate::trust::Grant;
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{FromRequestParts, State};
 use axum::http::header;
+use axum::http::request::Parts;
 use axum::response::IntoResponse;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -49,9 +50,20 @@ struct Location {
     received_at: Timestamp,
 }
 
-/// The proof that the caller may see this person; whoever the text names, or does not.
-async fn grant(services: &Services, viewer: UserId, subject: &str) -> Result<Grant, Problem> {
-    let Ok(subject) = subject.parse() else { return Err(Problem::not_available()) };
+/// The person of a path. One that cannot be is refused as one who cannot be seen.
+struct Person(UserId);
+
+impl<S: Send + Sync> FromRequestParts<S> for Person {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let id = Id::from_request_parts(parts, state).await;
+        id.map(|Id(user)| Self(user)).map_err(|_| Problem::not_available())
+    }
+}
+
+/// The proof that the caller may see this person.
+async fn grant(services: &Services, viewer: UserId, subject: UserId) -> Result<Grant, Problem> {
     services.alerts.grant(viewer, subject, None).await?.ok_or_else(Problem::not_available)
 }
 
@@ -65,9 +77,9 @@ async fn grant(services: &Services, viewer: UserId, subject: &str) -> Result<Gra
 async fn get_location(
     State(services): State<Services>,
     Access(caller): Access,
-    Path(user): Path<String>,
+    Person(user): Person,
 ) -> Result<Json<Location>, Problem> {
-    let grant = grant(&services, caller.user, &user).await?;
+    let grant = grant(&services, caller.user, user).await?;
     let newest = services.alerts.newest_position(&grant).await?;
     let StoredFix { device, fix, received_at } = newest.ok_or_else(Problem::not_available)?;
     services.trust.ledger().record(&grant, 1).await?;
@@ -105,13 +117,13 @@ struct TrackQuery {
 async fn get_track(
     State(services): State<Services>,
     Access(caller): Access,
-    Path(user): Path<String>,
+    Person(user): Person,
     Query(part): Query<TrackQuery>,
 ) -> Result<impl IntoResponse, Problem> {
     let (after, limit) = (page::after::<Place>(part.after.as_deref())?, page::limit(part.limit)?);
     let to = part.to.unwrap_or(services.clock.now() + AHEAD);
     let from = part.from.unwrap_or(part.to.unwrap_or(services.clock.now()) - TRACK);
-    let grant = grant(&services, caller.user, &user).await?;
+    let grant = grant(&services, caller.user, user).await?;
     let after = after.map(|Place(at, device, seq)| (at, device, seq));
     let mut found = services.tracking.track(&grant, from, to, after, limit + 1).await?;
     let more = found.len() > limit as usize;
@@ -189,11 +201,10 @@ struct ZoneView {
 async fn list_zones(
     State(services): State<Services>,
     Access(caller): Access,
-    Path(user): Path<String>,
+    Person(user): Person,
 ) -> Result<Json<Page<ZoneView>>, Problem> {
-    let Ok(subject) = user.parse() else { return Err(Problem::not_available()) };
-    services.trust.check_zones(caller.user, subject).await?;
-    let zones = services.tracking.zones(subject).await?;
+    services.trust.check_zones(caller.user, user).await?;
+    let zones = services.tracking.zones(user).await?;
     Ok(Json(Page::whole(zones.into_iter().map(|(id, name)| ZoneView { id, name }).collect())))
 }
 

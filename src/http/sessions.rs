@@ -15,12 +15,13 @@ use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+/// What nobody has to be signed in for.
+pub(super) fn open_routes() -> OpenApiRouter<Services> {
+    OpenApiRouter::new().routes(routes!(create_session)).routes(routes!(refresh_session))
+}
+
 pub(super) fn routes() -> OpenApiRouter<Services> {
-    OpenApiRouter::new()
-        .routes(routes!(create_session))
-        .routes(routes!(refresh_session))
-        .routes(routes!(step_up))
-        .routes(routes!(end_session))
+    OpenApiRouter::new().routes(routes!(step_up)).routes(routes!(end_session))
 }
 
 /// Signs in on a device.

@@ -155,3 +155,101 @@ impl Dice {
         (z ^ (z >> 31)) % sides
     }
 }
+
+/// An answer with its headers and its text as it came.
+#[derive(Debug)]
+pub(crate) struct Raw {
+    pub(crate) status: u16,
+    pub(crate) headers: reqwest::header::HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Raw {
+    /// The body; null if it is not JSON.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or(Value::Null)
+    }
+    /// A header; empty if it is not there.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default()
+    }
+    /// Its `code`, after a look that it is a whole problem of RFC 9457.
+    pub(crate) fn code(&self) -> String {
+        let (body, said) = (self.json(), self.header("content-type"));
+        assert_eq!(said, "application/problem+json", "{self:?}");
+        assert_eq!(body["status"], self.status, "{self:?}");
+        assert!(["type", "title", "detail"].iter().all(|member| body[*member].is_string()), "{self:?}");
+        body["code"].as_str().unwrap().to_owned()
+    }
+}
+
+/// One request with any headers and any bytes as its body.
+pub(crate) async fn raw(
+    api: &Api,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<reqwest::Body>,
+) -> Raw {
+    let client = reqwest::Client::builder().timeout(cima::client::DEADLINE).build().unwrap();
+    let mut request = client.request(method.parse().unwrap(), format!("{}{path}", api.base())).body(body);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let answer = request.send().await.unwrap();
+    let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+    Raw { status, headers, text: answer.text().await.unwrap() }
+}
+
+impl Person {
+    /// One request with this person's token and any bytes as its body.
+    pub(crate) async fn raw(&self, method: &str, path: &str, body: impl Into<reqwest::Body>) -> Raw {
+        let token = format!("Bearer {}", self.session.access);
+        raw(&self.api, method, path, &[("authorization", &token)], body).await
+    }
+    /// The same person on a node that was started again.
+    pub(crate) fn on(&self, node: &TestNode) -> Self {
+        Self { api: node.api.clone(), ..self.clone() }
+    }
+    /// The same person signed in once more, on another device.
+    pub(crate) async fn another_device(&self, name: &str) -> Self {
+        let session = self.api.sign_in(&self.handle, name).await.unwrap();
+        Self { session, ..self.clone() }
+    }
+}
+
+/// The status with which an upgrade is refused, its token given in the header.
+pub(crate) async fn refused_upgrade(api: &Api, token: &str) -> u16 {
+    use tokio_tungstenite::tungstenite::Error;
+    let Err(error) = api.stream(token).await else { panic!("the upgrade was taken") };
+    match error.downcast_ref::<Error>() {
+        Some(Error::Http(answer)) => answer.status().as_u16(),
+        _ => panic!("{error:#}"),
+    }
+}
+
+/// A stream whose token is given as a subprotocol, as a browser does.
+pub(crate) async fn stream_by_subprotocol(api: &Api, token: &str) -> Socket {
+    use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+    let mut request = format!("{}/v1/stream", api.base().replacen("http", "ws", 1)).into_client_request().unwrap();
+    let offered = format!("cima.v1.json, bearer.{token}");
+    request.headers_mut().insert("sec-websocket-protocol", offered.parse().unwrap());
+    Socket::open(request).await.unwrap()
+}
+
+/// The next frame, which has to come in time.
+pub(crate) async fn next_frame(socket: &mut Socket) -> Value {
+    match tokio::time::timeout(cima::client::DEADLINE, socket.hear()).await.expect("a frame in time") {
+        cima::client::Heard::Frame(frame) => frame,
+        ended => panic!("the stream ended: {ended:?}"),
+    }
+}
+
+/// All frames up to the one for which `last` is true, and that one.
+pub(crate) async fn frames_until(socket: &mut Socket, last: impl Fn(&Value) -> bool) -> Vec<Value> {
+    let mut frames = vec![next_frame(socket).await];
+    while !frames.last().is_some_and(&last) {
+        frames.push(next_frame(socket).await);
+    }
+    frames
+}

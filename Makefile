@@ -1,0 +1,23 @@
+# What people do with this repository. `make test` and `make demo` need nothing but Rust to begin with.
+
+.PHONY: help demo test prove lint serve
+
+help: ## what there is to make
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+demo: ## show cima at work on a real track, with no server installed
+	cargo run --quiet -- demo
+
+serve: ## run the server on the embedded store in ./cima-data
+	cargo run -- serve
+
+test: ## every test; sets up by itself what it needs
+	tests/run.sh
+
+prove: ## every test with the long proofs at their full counts
+	CIMA_PROVE=1 tests/run.sh
+
+lint: ## format, lints and documentation
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
