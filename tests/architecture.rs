@@ -24,8 +24,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 const BASE: &[&str] = &["id", "clock", "geo", "error", "runtime"];
 const DOOR: &[&str] = &[
-    "id", "clock", "geo", "error", "runtime", "bus", "identity", "trust", "tracking", "alerts", "services", "http",
-    "stream",
+    "id", "clock", "geo", "error", "runtime", "bus", "identity", "trust", "tracking", "alerts", "services",
+    "http", "stream",
 ];
 
 /// Libraries that only some parts may use.
@@ -115,7 +115,9 @@ fn the_map_names_every_part() {
 fn only_visibility_builds_a_grant() {
     let builders: Vec<PathBuf> = files()
         .into_iter()
-        .filter(|(_, _, text)| code_lines(text).any(|l| l.contains("Grant {") && !l.contains("struct") && !l.contains("impl")))
+        .filter(|(_, _, text)| {
+            code_lines(text).any(|l| l.contains("Grant {") && !l.contains("struct") && !l.contains("impl"))
+        })
         .map(|(_, path, _)| path)
         .collect();
     assert_eq!(builders.len(), 1, "{builders:?}");

@@ -3,6 +3,8 @@
 //! A promise is a function over a [`World`]: two stores behind their traits, and a clock in the test's hand. A backend
 //! implements [`Backend`] and adds one line at the end of this file; it then has to keep all of them.
 
+#![expect(clippy::unwrap_used, reason = "a store that does not answer has broken its promise")]
+
 #[path = "store_contract/alerts.rs"]
 mod alerts;
 #[path = "store_contract/emergencies.rs"]

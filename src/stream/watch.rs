@@ -165,7 +165,9 @@ impl Actor {
             Basis::Emergency(id) => Some(id),
             Basis::Own | Basis::LiveLocation => None,
         };
-        let Some(grant) = self.ask(subject, watching).await else { return self.send_unavailable(subject).await };
+        let Some(grant) = self.ask(subject, watching).await else {
+            return self.send_unavailable(subject).await;
+        };
         let leased_until = self.stream.services.clock.monotonic() + LEASE;
         if let Some(watch) = self.watches.get(subject) {
             (watch.grant, watch.leased_until) = (grant, leased_until);

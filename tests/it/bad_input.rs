@@ -131,11 +131,20 @@ async fn a_fix_that_cannot_be_true_is_refused_by_number_and_costs_no_other() {
     let answer = neighbour.beside(ada.raw("POST", "/v1/locations", body)).await;
     let rejected: Vec<Value> = bad.iter().map(|(_, seq, code)| json!({"seq": seq, "code": code})).collect();
     // The last of them has the number of the first fix of all, which is a duplicate itself.
-    assert_eq!(answer.json(), json!({"accepted": 0, "duplicates": 1, "rejected": rejected}), "{}", answer.text);
+    assert_eq!(
+        answer.json(),
+        json!({"accepted": 0, "duplicates": 1, "rejected": rejected}),
+        "{}",
+        answer.text
+    );
 
     let track = ada.get(&format!("/v1/people/{}/track", ada.id())).await.ok().unwrap();
-    let stored: Vec<i64> =
-        track["features"].as_array().unwrap().iter().map(|f| f["properties"]["seq"].as_i64().unwrap()).collect();
+    let stored: Vec<i64> = track["features"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|f| f["properties"]["seq"].as_i64().unwrap())
+        .collect();
     assert_eq!(stored, std::iter::once(1).chain(2_001..=good).collect::<Vec<_>>());
     assert_eq!(track["features"][0]["properties"]["fixed_at"], first["fixed_at"], "the first time stands");
     neighbour.noticed_nothing();
@@ -156,7 +165,8 @@ async fn a_malformed_frame_is_answered_and_ten_close_the_socket() {
     let node = TestNode::start().await;
     let mut neighbour = Neighbour::on(&node).await;
     let ada = node.person("Ada").await;
-    let many = |n: i64| fixes(&(1..=n).map(|seq| fix(seq, 48.2, 16.4, node.now())).collect::<Vec<_>>()).to_string();
+    let many =
+        |n: i64| fixes(&(1..=n).map(|seq| fix(seq, 48.2, 16.4, node.now())).collect::<Vec<_>>()).to_string();
     let whole = many(1);
     let frames = [
         (whole[..whole.len() - 9].to_owned(), "invalid_request"),
@@ -178,8 +188,10 @@ async fn a_malformed_frame_is_answered_and_ten_close_the_socket() {
     for (text, code) in frames {
         let mut socket = ada.stream().await;
         let heard = neighbour.beside(said_to(&mut socket, text.clone())).await;
-        let codes: Vec<(&str, &str)> =
-            heard.iter().map(|f| (f["type"].as_str().unwrap(), f["code"].as_str().unwrap_or_default())).collect();
+        let codes: Vec<(&str, &str)> = heard
+            .iter()
+            .map(|f| (f["type"].as_str().unwrap(), f["code"].as_str().unwrap_or_default()))
+            .collect();
         assert_eq!(codes, [("error", code)], "{text:.100}");
         assert!(heard[0]["detail"].is_string());
     }
@@ -231,7 +243,9 @@ async fn bytes_that_are_no_http_cost_only_their_own_connection() {
     let mut neighbour = Neighbour::on(&node).await;
     let addr = node.node.as_ref().unwrap().addr;
     let upgrade = "GET /v1/stream HTTP/1.1\r\nHost: x\r\n\r\n";
-    for bytes in [b"\x16\x03\x01\x02\x00garbage\r\n\r\n".as_slice(), b"GET / HTTP/9.9\r\n\r\n", upgrade.as_bytes()] {
+    for bytes in
+        [b"\x16\x03\x01\x02\x00garbage\r\n\r\n".as_slice(), b"GET / HTTP/9.9\r\n\r\n", upgrade.as_bytes()]
+    {
         let abuse = async {
             let mut tcp = tokio::net::TcpStream::connect(addr).await.unwrap();
             tcp.write_all(bytes).await.unwrap();
@@ -288,11 +302,35 @@ async fn a_bad_body_or_query_is_refused_with_the_field_named() {
         ("POST", fence, good.replace("enter", "levitate"), "triggers[0]", ""),
         ("POST", fence, good.replace(r#""name":"home","#, ""), "name", ""),
         ("POST", fence, polygon(&json!(huge)), "shape.coordinates", "too_many_vertices"),
-        ("POST", fence, polygon(&json!([[0, 0], [2, 2], [2, 0], [0, 2], [0, 0]])), "shape.coordinates[0][0]", "self_crossing"),
-        ("POST", fence, polygon(&json!([[0, 0], [181, 0], [1, 1], [0, 0]])), "shape.coordinates[0][1]", "out_of_range"),
-        ("POST", fence, polygon(&json!([[0, 0], [1, 0], [1, 1], [0, 1]])), "shape.coordinates[0][3]", "unclosed"),
+        (
+            "POST",
+            fence,
+            polygon(&json!([[0, 0], [2, 2], [2, 0], [0, 2], [0, 0]])),
+            "shape.coordinates[0][0]",
+            "self_crossing",
+        ),
+        (
+            "POST",
+            fence,
+            polygon(&json!([[0, 0], [181, 0], [1, 1], [0, 0]])),
+            "shape.coordinates[0][1]",
+            "out_of_range",
+        ),
+        (
+            "POST",
+            fence,
+            polygon(&json!([[0, 0], [1, 0], [1, 1], [0, 1]])),
+            "shape.coordinates[0][3]",
+            "unclosed",
+        ),
         ("POST", fence, polygon(&json!([])), "shape.coordinates", "empty"),
-        ("POST", fence, polygon(&json!([[-170, 0], [170, 0], [170, 1], [-170, 0]])), "shape.coordinates[0][0]", "edge_too_long"),
+        (
+            "POST",
+            fence,
+            polygon(&json!([[-170, 0], [170, 0], [170, 1], [-170, 0]])),
+            "shape.coordinates[0][0]",
+            "edge_too_long",
+        ),
         ("GET", "/v1/geofences?limit=0", String::new(), "limit", ""),
         ("GET", "/v1/geofences?limit=1001", String::new(), "limit", ""),
         ("GET", "/v1/geofences?limit=many", String::new(), "limit", ""),
@@ -341,7 +379,9 @@ async fn false_tokens(node: &TestNode, session: &Session) -> Vec<(&'static str, 
         kid: header["kid"].as_str().map(str::to_owned),
         ..Header::new(algorithm)
     };
-    let sign = |header: &Header, claims: &Value, key: &EncodingKey| jsonwebtoken::encode(header, claims, key).unwrap();
+    let sign = |header: &Header, claims: &Value, key: &EncodingKey| {
+        jsonwebtoken::encode(header, claims, key).unwrap()
+    };
     let other = EncodingKey::from_ed_der(&der(&SigningKey::generate_pem().unwrap()));
     let pem = std::fs::read_to_string(node.folder.path().join("signing-key.pem")).unwrap();
     let own = EncodingKey::from_ed_der(&der(&pem));
@@ -359,8 +399,14 @@ async fn false_tokens(node: &TestNode, session: &Session) -> Vec<(&'static str, 
         ("another key", sign(&access, &claims, &other)),
         ("alg none", format!("{}.{}.", none("none"), sections[1])),
         ("alg none with a signature", format!("{}.{}.{}", none("nOnE"), sections[1], sections[2])),
-        ("the public key as a secret", sign(&with("at+jwt", Algorithm::HS256), &claims, &EncodingKey::from_secret(&public))),
-        ("other claims", format!("{}.{}.{}", sections[0], encode(&changed("did", claims["sub"].clone())), sections[2])),
+        (
+            "the public key as a secret",
+            sign(&with("at+jwt", Algorithm::HS256), &claims, &EncodingKey::from_secret(&public)),
+        ),
+        (
+            "other claims",
+            format!("{}.{}.{}", sections[0], encode(&changed("did", claims["sub"].clone())), sections[2]),
+        ),
         ("no signature", format!("{}.{}.", sections[0], sections[1])),
         ("two sections", format!("{}.{}", sections[0], sections[1])),
         ("another audience", sign(&access, &changed("aud", json!("other")), &own)),
@@ -376,9 +422,15 @@ async fn false_tokens(node: &TestNode, session: &Session) -> Vec<(&'static str, 
 
 async fn is_refused_everywhere(api: &Api, what: &str, token: &str) {
     let bearer = format!("Bearer {token}");
-    for (method, path) in [("GET", "/v1/me"), ("POST", "/v1/emergencies"), ("POST", "/v1/locations"), ("DELETE", "/v1/me")] {
+    for (method, path) in
+        [("GET", "/v1/me"), ("POST", "/v1/emergencies"), ("POST", "/v1/locations"), ("DELETE", "/v1/me")]
+    {
         let answer = raw(api, method, path, &[("authorization", &bearer)], r#"{"fixes":[]}"#).await;
-        assert_eq!((answer.status, answer.code().as_str()), (401, "unauthenticated"), "{what}: {method} {path}");
+        assert_eq!(
+            (answer.status, answer.code().as_str()),
+            (401, "unauthenticated"),
+            "{what}: {method} {path}"
+        );
         assert_eq!(answer.header("www-authenticate"), "Bearer", "{what}: {method} {path}");
     }
     assert_eq!(refused_upgrade(api, token).await, 401, "{what}");
@@ -405,7 +457,9 @@ async fn a_false_token_opens_nothing() {
 
     let tablet = ada.another_device("tablet").await;
     assert_eq!(ada.delete(&format!("/v1/devices/{}", tablet.session.device)).await.status, 204);
-    for (what, token) in [("removed, access", &tablet.session.access), ("removed, distress", &tablet.session.distress)] {
+    for (what, token) in
+        [("removed, access", &tablet.session.access), ("removed, distress", &tablet.session.distress)]
+    {
         Box::pin(neighbour.beside(is_refused_everywhere(&node.api, what, token))).await;
     }
 
@@ -450,9 +504,13 @@ async fn a_distress_token_is_forbidden_wherever_something_is_read() {
         ("DELETE", "/v1/sessions/current".into()),
     ];
     for (method, path) in routes {
-        let asked = raw(&node.api, method, &path, &[("authorization", &bearer)], "{}");
-        let answer = neighbour.beside(asked).await;
-        assert_eq!((answer.status, answer.code().as_str()), (403, "forbidden"), "{method} {path}: {answer:?}");
+        let headers = [("authorization", bearer.as_str())];
+        let answer = neighbour.beside(raw(&node.api, method, &path, &headers, "{}")).await;
+        assert_eq!(
+            (answer.status, answer.code().as_str()),
+            (403, "forbidden"),
+            "{method} {path}: {answer:?}"
+        );
     }
     neighbour.noticed_nothing();
 }
@@ -518,7 +576,8 @@ async fn a_raise_over_rest_is_taken_whatever_is_in_it() {
         ada.post(&format!("/v1/emergencies/{id}/resolve"), json!({})).await.ok().unwrap();
     }
     let told = bo.get("/v1/alerts").await.ok().unwrap();
-    let raised = told["items"].as_array().unwrap().iter().filter(|a| a["template"] == "emergency.raised").count();
+    let raised =
+        told["items"].as_array().unwrap().iter().filter(|a| a["template"] == "emergency.raised").count();
     assert_eq!(raised, count, "the contact was told of each");
     neighbour.noticed_nothing();
 }
@@ -530,7 +589,8 @@ async fn a_raise_on_the_stream_is_taken_whatever_is_in_it() {
     let ada = node.person("Ada").await;
     let mut phone = ada.stream().await;
     let garbage = r#"{"type":"emergency","id":[],"kind":"dragon","fix":{"lat":"north"},"surprise":{},"countdown_s":-1}"#;
-    let named = [("id", "not_a_uuid"), ("kind", "unknown"), ("countdown_s", "ignored"), ("fix", "invalid_fix")];
+    let named =
+        [("id", "not_a_uuid"), ("kind", "unknown"), ("countdown_s", "ignored"), ("fix", "invalid_fix")];
     let raises = [
         (garbage.to_owned(), notes(&named)),
         (r#"{"type":"emergency"}"#.into(), Vec::new()),

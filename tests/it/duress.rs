@@ -30,7 +30,9 @@ impl Transcript {
                 let next = format!("id {}", self.names.len());
                 Value::String(self.names.entry(text.clone()).or_insert(next).clone())
             }
-            Value::String(text) if text.contains('_') && text.chars().last().is_some_and(|c| c.is_ascii_digit()) => {
+            Value::String(text)
+                if text.contains('_') && text.chars().last().is_some_and(|c| c.is_ascii_digit()) =>
+            {
                 Value::String("a handle".into())
             }
             Value::Array(items) => items.iter().map(|v| self.rename(v)).collect(),

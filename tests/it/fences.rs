@@ -34,10 +34,15 @@ async fn entering_and_leaving_is_told_once_each_and_noise_at_the_edge_is_not() {
     let way = [3.0, 0.5, 1.1, 0.95, 1.15, 0.5, 1.5, 3.0];
     let fixes: Vec<Value> = (1..).zip(way).map(|(seq, m)| north(seq, m, at(seq as u64))).collect();
     send_acked(&mut phone, &fixes).await;
-    let enter = contact.wait_for("the alert", |f| f["type"] == "alert" && f["kind"] == "geofence").await.unwrap();
-    assert_eq!((&enter["transition"], &enter["geofence"], &enter["subject"]), (&json!("enter"), &json!(fence), &json!(ada.id())));
+    let enter =
+        contact.wait_for("the alert", |f| f["type"] == "alert" && f["kind"] == "geofence").await.unwrap();
+    assert_eq!(
+        (&enter["transition"], &enter["geofence"], &enter["subject"]),
+        (&json!("enter"), &json!(fence), &json!(ada.id()))
+    );
     assert_eq!(enter["title"], "Ada entered home");
-    let exit = contact.wait_for("the alert", |f| f["type"] == "alert" && f["kind"] == "geofence").await.unwrap();
+    let exit =
+        contact.wait_for("the alert", |f| f["type"] == "alert" && f["kind"] == "geofence").await.unwrap();
     assert_eq!(exit["transition"], "exit");
     assert_eq!(alerts_of(&bo).await, [("enter".into(), false), ("exit".into(), false)]);
 }

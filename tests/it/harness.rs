@@ -231,7 +231,8 @@ pub(crate) async fn refused_upgrade(api: &Api, token: &str) -> u16 {
 /// A stream whose token is given as a subprotocol, as a browser does.
 pub(crate) async fn stream_by_subprotocol(api: &Api, token: &str) -> Socket {
     use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-    let mut request = format!("{}/v1/stream", api.base().replacen("http", "ws", 1)).into_client_request().unwrap();
+    let mut request =
+        format!("{}/v1/stream", api.base().replacen("http", "ws", 1)).into_client_request().unwrap();
     let offered = format!("cima.v1.json, bearer.{token}");
     request.headers_mut().insert("sec-websocket-protocol", offered.parse().unwrap());
     Socket::open(request).await.unwrap()

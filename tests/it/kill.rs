@@ -44,7 +44,12 @@ impl Drop for Server {
 }
 
 /// Streams at full speed until the socket breaks; the newest acked number and the newest sent.
-async fn stream_until_killed(server: Server, session: &Session, kill_after: usize, sent: &mut Vec<(i64, Timestamp)>) -> i64 {
+async fn stream_until_killed(
+    server: Server,
+    session: &Session,
+    kill_after: usize,
+    sent: &mut Vec<(i64, Timestamp)>,
+) -> i64 {
     let mut socket = server.api.stream(&session.access).await.unwrap();
     let welcome = socket.wait("welcome").await.unwrap();
     let resume_from = welcome["last_seq"].as_i64().unwrap();

@@ -1,11 +1,11 @@
 //! The real server, real sockets: every test starts its own node on port 0 and speaks the public contract.
 
-// mod bad_input;
+mod bad_input;
 mod duress;
 mod emergencies;
 mod fences;
 mod harness;
-// mod identity;
+mod identity;
 mod kill;
-// mod operations;
+mod operations;
 mod visibility;

@@ -53,7 +53,13 @@ impl Contact {
     }
 }
 
-async fn befriend(node: &TestNode, ada: &Person, link: Link, scopes: &[&'static str], hears: bool) -> Contact {
+async fn befriend(
+    node: &TestNode,
+    ada: &Person,
+    link: Link,
+    scopes: &[&'static str],
+    hears: bool,
+) -> Contact {
     let bo = node.person("Bo").await;
     let asked = |expires: bool| {
         let mut body = json!({"contact": bo.handle, "scopes": scopes, "duress": hears});
@@ -108,7 +114,11 @@ async fn bring_about(ada: &Person, danger: Danger) -> Option<String> {
     if danger == Danger::None {
         return None;
     }
-    let raised = ada.post("/v1/emergencies", json!({"countdown_s": if countdown { 300 } else { 0 }})).await.ok().unwrap();
+    let raised = ada
+        .post("/v1/emergencies", json!({"countdown_s": if countdown { 300 } else { 0 }}))
+        .await
+        .ok()
+        .unwrap();
     let id = raised["emergency"]["id"].as_str().unwrap().to_owned();
     let end = match danger {
         Danger::None | Danger::Countdown | Danger::Active => None,
@@ -238,7 +248,8 @@ async fn positions_need_a_current_token_and_go_on_with_a_fresh_one() {
     contact.wait("position").await.unwrap();
     node.clock.advance(Duration::from_secs(17 * 60));
     send_acked(&mut phone, &[fix(2, 48.3, 16.4, node.now())]).await;
-    let next = contact.wait_for("an answer", |f| f["type"] == "error" || f["type"] == "position").await.unwrap();
+    let next =
+        contact.wait_for("an answer", |f| f["type"] == "error" || f["type"] == "position").await.unwrap();
     assert_eq!(next["code"], "token_expired");
     let fresh = node.api.refresh(&bo.session).await.unwrap();
     contact.send(&json!({"type": "token", "access_token": fresh.access})).await.unwrap();
