@@ -176,8 +176,8 @@ async fn serve(
         write_deadline: Duration::from_secs(config.write_deadline_s),
     };
     let stream = Stream::new(services.clone(), Arc::clone(registry), settings);
-    let public = http::router(services.clone(), config.admin_listen.is_none());
-    let addr = listen(config.listen, public.merge(stream.router()), "http", tasks, stop).await?;
+    let public = http::router(services.clone(), config.admin_listen.is_none(), stream.router());
+    let addr = listen(config.listen, public, "http", tasks, stop).await?;
     if let Some(admin) = config.admin_listen {
         listen(admin, http::admin_router(services.clone()), "admin", tasks, stop).await?;
     }

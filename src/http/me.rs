@@ -5,6 +5,7 @@ use super::auth::Access;
 use super::body::Body;
 use super::docs::{BadQuery, NoAccess, NoStepUp, Unusable};
 use super::page::{self, Page, PageQuery, Query};
+use crate::bus::Event;
 use crate::identity::{Profile, ProfileChange};
 use crate::services::Services;
 use crate::trust::Disclosure;
@@ -88,6 +89,7 @@ async fn delete_me(State(services): State<Services>, Access(caller): Access) -> 
     services.identity.require_step_up(&caller).await?;
     services.alerts.forget(caller.user).await?;
     services.identity.forget(caller.user).await?;
+    services.bus.publish(Event::Visibility { subject: caller.user });
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -39,13 +39,14 @@ const DEADLINE: Duration = Duration::from_secs(15);
 /// For one request that may carry megabytes over a phone's uplink.
 const UPLOAD_DEADLINE: Duration = Duration::from_secs(60);
 
-/// Everything this door serves to the public, ready to be merged with the others'; with the metrics, if operators have
-/// no address of their own.
-pub fn router(services: Services, with_metrics: bool) -> Router {
+/// Everything that is served to the public, the stream's door beside this one; with the metrics, if operators have no
+/// address of their own.
+pub fn router(services: Services, with_metrics: bool, stream: Router) -> Router {
     let (routes, api) = routes(with_metrics).split_for_parts();
     routes
         .with_state(services)
         .merge(SwaggerUi::new("/docs").url("/openapi.json", docs::complete(api)))
+        .merge(stream)
         .fallback(async || Problem::not_found())
         .method_not_allowed_fallback(async || {
             Problem::new(problem::Code::MethodNotAllowed, "this path does not take this method")

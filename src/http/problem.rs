@@ -121,7 +121,7 @@ impl Problem {
     }
 
     /// A field that cannot be used, and what it should be.
-    pub(super) fn invalid(field: impl Into<String>, detail: impl Into<String>) -> Self {
+    pub fn invalid(field: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::invalid_fields(vec![FieldFault { field: field.into(), code: None, detail: detail.into() }])
     }
 
@@ -136,7 +136,7 @@ impl Problem {
     }
 
     /// Something that may work later.
-    pub(super) fn unavailable(detail: &'static str) -> Self {
+    pub fn unavailable(detail: &'static str) -> Self {
         Self { retry_after: Some(Duration::from_secs(1)), ..Self::new(Code::Unavailable, detail) }
     }
 

@@ -2,12 +2,14 @@
 
 use super::Registry;
 use super::actor;
+use crate::http::Problem;
 use crate::identity::Caller;
 use crate::services::Services;
 use axum::Router;
 use axum::extract::State;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use std::sync::Arc;
@@ -74,9 +76,17 @@ fn offered(headers: &HeaderMap) -> Offered {
     }
 }
 
-async fn upgrade(State(stream): State<Stream>, headers: HeaderMap, ws: WebSocketUpgrade) -> Response {
+async fn upgrade(
+    State(stream): State<Stream>,
+    headers: HeaderMap,
+    ws: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Response {
+    let ws = match ws {
+        Ok(ws) => ws,
+        Err(rejection) => return Problem::invalid("upgrade", rejection.body_text()).into_response(),
+    };
     if stream.services.readiness.is_draining() {
-        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+        return Problem::unavailable("the node is stopping; come back").into_response();
     }
     let given = offered(&headers);
     let token = match &given {
@@ -94,7 +104,7 @@ async fn upgrade(State(stream): State<Stream>, headers: HeaderMap, ws: WebSocket
     match (caller, given) {
         (Ok(caller), _) => ws.on_upgrade(move |socket| serve(stream, caller, socket)),
         (Err(_), Offered::Subprotocol(_)) => ws.on_upgrade(refuse),
-        (Err(error), _) => crate::http::Problem::from(error).into_response(),
+        (Err(error), _) => Problem::from(error).into_response(),
     }
 }
 

@@ -177,6 +177,8 @@ async fn a_malformed_frame_is_answered_and_ten_close_the_socket() {
         (many(201), "invalid_request"),
         (String::new(), "invalid_request"),
         ("[]".into(), "invalid_request"),
+        (format!(r#"["fixes",[{}]]"#, fix(1, 48.2, 16.4, node.now())), "invalid_request"),
+        (r#"["emergency"]"#.into(), "invalid_request"),
         ("[".repeat(60_000), "invalid_request"),
         (r#"{"fixes":[]}"#.into(), "invalid_request"),
         (r#"{"type":"watch","user":"somebody"}"#.into(), "invalid_request"),
@@ -220,7 +222,10 @@ async fn a_frame_over_64_kib_closes_with_1009() {
     let node = TestNode::start().await;
     let mut neighbour = Neighbour::on(&node).await;
     let ada = node.person("Ada").await;
-    let padded = |bytes: usize| format!("{:<bytes$}", r#"{"type":"resume","cursor":0}"#);
+    let padded = |bytes: usize| {
+        let frame = r#"{"type":"resume","cursor":0}"#;
+        frame.to_owned() + &" ".repeat(bytes - frame.len())
+    };
     let mut socket = ada.stream().await;
     socket.send_text(padded(64 * 1024)).await.unwrap();
     socket.wait("resumed").await.unwrap();
@@ -285,7 +290,15 @@ async fn a_bad_body_or_query_is_refused_with_the_field_named() {
     let cases: Vec<(&str, &str, String, &str, &str)> = vec![
         ("POST", fence, good[..good.len() - 7].into(), "", ""),
         ("POST", fence, String::new(), "", ""),
-        ("POST", fence, "[".repeat(100_000), "", ""),
+        ("POST", fence, "[".repeat(20_000) + &"]".repeat(20_000), "body", ""),
+        (
+            "POST",
+            fence,
+            r#"{"shape":{"type":"Polygon","coordinates":"#.to_owned() + &"[".repeat(20_000),
+            "",
+            "",
+        ),
+        ("POST", "/v1/links", r#"["bo",["alerts"]]"#.into(), "body", ""),
         ("POST", "/v1/links", r#"{"contact":"bo""#.into(), "", ""),
         ("POST", "/v1/locations", r#"{"fixes":[{"#.into(), "", ""),
         ("POST", "/v1/accounts", "\u{0}".into(), "", ""),

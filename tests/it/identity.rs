@@ -482,6 +482,7 @@ async fn a_deleted_person_is_forgotten_by_everybody_and_every_file() {
 
     assert_eq!(ada.delete("/v1/me").await.status, 204);
     assert_eq!(phone.wait_closed().await.unwrap(), 4403);
+    phone.close().await;
     let farewell = |f: &Value| f["type"] == "alert" && f["template"] == "emergency.account_deleted";
     let told = contact.wait_for("the farewell", farewell).await.unwrap();
     assert!(told["title"].is_string() && !told.to_string().contains("Adaline"), "{told}");

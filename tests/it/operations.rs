@@ -241,6 +241,16 @@ async fn a_stop_tells_every_socket_and_everything_goes_on_after_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_backfill_of_a_moment_ago_holds_no_stop_up() {
+    let mut node = TestNode::start().await;
+    let ada = node.person("Ada").await;
+    ada.fence(48.2, 16.4, 100.0, &["enter"]).await;
+    let backfill = json!({"fixes": [fix(1, 48.2, 16.4, node.now())]});
+    assert_eq!(ada.post("/v1/locations", backfill).await.body["accepted"], 1);
+    assert!(node.stop().await, "everything ended in time");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_acked_is_synced_to_the_disk() {
     let node = TestNode::start().await;
     let ada = node.person("Ada").await;

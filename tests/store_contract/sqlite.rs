@@ -126,6 +126,19 @@ async fn a_dropped_write_gives_its_lock_back() {
 }
 
 #[tokio::test]
+async fn a_forgetting_cut_short_is_finished_at_the_next_opening() {
+    let (dir, stores) = opened().await;
+    stores.main.close().await;
+    stores.fixes.close().await;
+    let mut stranger = stranger(&dir).await;
+    sqlx::query("INSERT INTO unfinished (task) VALUES ('rewrite')").execute(&mut stranger).await.unwrap();
+    let stores = sqlite::open(dir.path(), Clock::manual(T0)).await.unwrap();
+    let left = sqlx::query("SELECT task FROM unfinished").fetch_all(&mut stranger).await.unwrap();
+    assert!(left.is_empty());
+    stores.main.healthy().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_file_of_something_else_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("cima.db"), b"a diary, not a database, and long enough to be read as one")

@@ -25,6 +25,11 @@ CREATE TABLE retired_accounts (
     mark BLOB NOT NULL PRIMARY KEY CHECK (length(mark) = 16)
 ) STRICT, WITHOUT ROWID;
 
+-- There while the files have to be rewritten because somebody was forgotten.
+CREATE TABLE unfinished (
+    task TEXT NOT NULL PRIMARY KEY CHECK (task = 'rewrite')
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE devices (
     id         BLOB    NOT NULL PRIMARY KEY CHECK (length(id) = 16),
     user_id    BLOB    NOT NULL REFERENCES accounts (id) ON DELETE CASCADE,

@@ -25,6 +25,20 @@ const STATEMENTS: usize = 256;
 /// Bytes the log file keeps after it was moved into the database.
 const LOG_KEPT: &str = "67108864";
 
+/// How a file's writer spends memory and disk.
+pub(super) struct Sizes {
+    /// Pages in memory, KiB: those that every transaction touches should fit.
+    cache_kib: u32,
+    /// Pages in the log before a commit moves them into the file: more of them write a hot page less often, fewer keep
+    /// that commit short.
+    log_pages: u32,
+}
+
+/// Small transactions, and none may be long.
+pub(super) const ALARMS: Sizes = Sizes { cache_kib: 16_384, log_pages: 1_000 };
+/// Each phone's fixes have a page of their own that the next group touches again.
+pub(super) const FLOOD: Sizes = Sizes { cache_kib: 32_768, log_pages: 8_192 };
+
 /// One file with its writer and its readers.
 pub(super) struct Database {
     pub(super) writer: Writer,
@@ -57,7 +71,7 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .disable_statement_logging()
 }
 
-fn writer_options(path: &Path) -> SqliteConnectOptions {
+fn writer_options(path: &Path, sizes: &Sizes) -> SqliteConnectOptions {
     options(path)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
@@ -66,6 +80,8 @@ fn writer_options(path: &Path) -> SqliteConnectOptions {
         .pragma("checkpoint_fullfsync", "ON")
         .pragma("secure_delete", "ON")
         .pragma("journal_size_limit", LOG_KEPT)
+        .pragma("cache_size", format!("-{}", sizes.cache_kib))
+        .pragma("wal_autocheckpoint", sizes.log_pages.to_string())
 }
 
 fn pool(path: &Path, size: u32) -> SqlitePool {
@@ -79,9 +95,9 @@ fn pool(path: &Path, size: u32) -> SqlitePool {
 
 impl Database {
     /// Opens the file and brings its schema up to date.
-    pub(super) async fn open(path: &Path, migrations: &'static Migrator) -> Stored<Self> {
+    pub(super) async fn open(path: &Path, migrations: &'static Migrator, sizes: &Sizes) -> Stored<Self> {
         prepare_file(path)?;
-        let options = writer_options(path);
+        let options = writer_options(path, sizes);
         let mut conn = options.connect().await.map_err(failure)?;
         // Not `run`: over a borrowed connection its future is not `Send` for every caller.
         let migrated = migrations.run_direct(None, &mut conn, false).await;

@@ -1,8 +1,9 @@
 //! Forgetting a person, in a way that leaves no coordinate of theirs in the files.
 //!
 //! `secure_delete` zeroes what is deleted, but a B-tree that was rebalanced keeps stale copies of rows in the unused
-//! middle of its pages, and the log keeps old pages. So the files are rewritten and the logs emptied. Everything can be
-//! repeated: fixes go first, and the account last.
+//! middle of its pages, and the log keeps old pages. So the files are rewritten and the logs emptied. A call that did not
+//! come to its end can be repeated, because fixes go first and the account last; and once the account is gone, the next
+//! opening finishes what is left.
 
 use super::SqliteStore;
 use super::connect::Database;
@@ -62,10 +63,21 @@ pub(super) async fn forget(store: &SqliteStore, user: UserId, at: Timestamp) -> 
     }
     let retire = query("INSERT INTO retired_accounts (mark) VALUES (?) ON CONFLICT DO NOTHING");
     tx.run(retire.bind(retired_mark(user))).await?;
+    tx.run(query("INSERT INTO unfinished (task) VALUES ('rewrite') ON CONFLICT DO NOTHING")).await?;
     tx.commit().await?;
+    finish(store).await?;
+    Ok(devices.into_iter().filter(|(_, removed)| removed.is_none()).map(|(id, _)| DeviceId(id)).collect())
+}
+
+/// Rewrites the files if somebody was forgotten since they were last rewritten.
+pub(super) async fn finish(store: &SqliteStore) -> Stored<()> {
+    let due = query_as::<_, (String,)>("SELECT task FROM unfinished");
+    if read(due.fetch_optional(&store.db.readers)).await?.is_none() {
+        return Ok(());
+    }
     rewrite(&store.fixes.db).await?;
     rewrite(&store.db).await?;
-    Ok(devices.into_iter().filter(|(_, removed)| removed.is_none()).map(|(id, _)| DeviceId(id)).collect())
+    store.db.writer.write(Lane::Routine, query("DELETE FROM unfinished")).await.map(|_| ())
 }
 
 /// Writes the file anew without what is deleted, and empties its log.

@@ -23,7 +23,7 @@ pub use fixes::SqliteFixes;
 
 use crate::clock::Clock;
 use crate::error::Stored;
-use connect::Database;
+use connect::{ALARMS, Database, FLOOD};
 use sqlx::migrate::Migrator;
 use std::path::Path;
 use std::sync::Arc;
@@ -56,10 +56,14 @@ pub struct SqliteStore {
 /// When the directory cannot be used, or a file in it is not cima's or is newer than this program.
 pub async fn open(data_dir: &Path, clock: Clock) -> Stored<Stores> {
     connect::prepare_dir(data_dir)?;
-    let main = Database::open(&data_dir.join("cima.db"), &CIMA).await?;
-    let fixes = Database::open(&data_dir.join("fixes.db"), &FIXES).await?;
+    let main = Database::open(&data_dir.join("cima.db"), &CIMA, &ALARMS).await?;
+    let fixes = Database::open(&data_dir.join("fixes.db"), &FIXES, &FLOOD).await?;
     let fixes = Arc::new(SqliteFixes::new(fixes));
     let main = Arc::new(SqliteStore { db: main, fixes: Arc::clone(&fixes), clock });
+    if let Err(error) = forget::finish(&main).await {
+        // No reason not to take alarms; the next opening tries again.
+        tracing::warn!(%error, "files could not be rewritten after somebody was forgotten");
+    }
     Ok(Stores { main, fixes })
 }
 

@@ -231,7 +231,7 @@ impl TrustStore for SqliteStore {
         for one in disclosed {
             let upsert = query(
                 "INSERT INTO disclosures (viewer_id, subject_id, basis, emergency_id, covert, first_at, last_at, fixes)
-                 SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8
+                 SELECT ?1, ?2, ?3, ?4, ?5, ?6, max(?6, ?7), ?8
                  WHERE EXISTS (SELECT 1 FROM accounts WHERE id = ?1) AND EXISTS (SELECT 1 FROM accounts WHERE id = ?2)
                  ON CONFLICT (viewer_id, subject_id, basis, coalesce(emergency_id, x''), covert) DO UPDATE SET
                      first_at = min(first_at, excluded.first_at), last_at = max(last_at, excluded.last_at),
