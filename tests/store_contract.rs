@@ -76,6 +76,7 @@ macro_rules! keeps_every_promise {
                 a_commit_is_stored_once
                 states_follow_the_fence
                 history_knows_the_states_before
+                a_dwell_is_due_until_it_is_found
                 a_retracted_transition_may_happen_again
                 a_waiting_transition_is_told_later
                 a_cooldown_makes_history_only

@@ -2,6 +2,8 @@
 
 use super::measure::{DEGREE_MIN_M, degree_lengths_m, origin_to_segment};
 use super::{Point, ShapeFault, distance_m, validate};
+use geo::line_intersection::line_intersection;
+use geo::{Coord, Line};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
 
@@ -98,6 +100,14 @@ impl Bounds {
         })
     }
 
+    /// Whether the box of a way lies beside this one.
+    fn misses(self, a: Point, b: Point) -> bool {
+        a.lon().max(b.lon()) < self.west
+            || a.lon().min(b.lon()) > self.east
+            || a.lat().max(b.lat()) < self.south
+            || a.lat().min(b.lat()) > self.north
+    }
+
     /// At most the distance from the point to the box; zero inside it.
     fn at_least_m(self, point: Point) -> f64 {
         let north_m = (self.south - point.lat()).max(point.lat() - self.north).max(0.0) * DEGREE_MIN_M;
@@ -173,6 +183,35 @@ impl Shape {
     }
 }
 
+impl Shape {
+    /// Whether the straight way (in lon/lat) between two points meets the shape. Ways across the antimeridian do not.
+    pub fn meets_segment(&self, a: Point, b: Point) -> bool {
+        if (a.lon() - b.lon()).abs() > 180.0 {
+            return false;
+        }
+        match &self.form {
+            Form::Circle { center, radius_m } => {
+                let (lon_m, lat_m) = degree_lengths_m(center.lat());
+                let local = |p: Point| ((p.lon() - center.lon()) * lon_m, (p.lat() - center.lat()) * lat_m);
+                origin_to_segment(local(a), local(b)) <= *radius_m
+            }
+            Form::Polygons(polygons) => {
+                if self.bounds.misses(a, b) {
+                    return false;
+                }
+                let way = line([a.lon(), a.lat()], [b.lon(), b.lat()]);
+                let mut edges = polygons.iter().flatten().flat_map(|ring| ring.windows(2));
+                edges.any(|e| line_intersection(way, line(e[0], e[1])).is_some())
+                    || polygons.iter().any(|p| covers(p, a.lon(), a.lat()))
+            }
+        }
+    }
+}
+
+fn line(a: [f64; 2], b: [f64; 2]) -> Line {
+    Line::new(Coord { x: a[0], y: a[1] }, Coord { x: b[0], y: b[1] })
+}
+
 impl std::fmt::Debug for Shape {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Shape(..)")
@@ -208,6 +247,18 @@ mod tests {
         assert!(shape.place(at(0.0, 2.0), 0.0).inside);
         let near = shape.place(at(2.0, 4.0001), 1000.0);
         assert!(!near.inside && (near.edge_m - 11.12).abs() < 0.05, "{near:?}");
+    }
+
+    #[test]
+    fn a_way_meets_what_it_passes_through() {
+        let square = shape(
+            serde_json::json!({"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]]]}),
+        );
+        assert!(square.meets_segment(at(0.5, -1.0), at(0.5, 2.0)));
+        assert!(square.meets_segment(at(0.4, 0.4), at(0.6, 0.6)));
+        assert!(!square.meets_segment(at(1.5, -1.0), at(1.5, 2.0)));
+        assert!(!square.meets_segment(at(-1.0, 0.5), at(0.5, -1.5)));
+        assert!(!square.meets_segment(at(0.5, 179.0), at(0.5, -179.0)));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::{Geofence, Trigger};
 use crate::geo::{Fix, Placement};
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// Whether a device is in a fence. Unknown is neither: it is never told to anybody as one or the other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -64,6 +65,20 @@ pub fn evaluate(before: Membership, fence: &Geofence, fix: &Fix) -> Membership {
     }
 }
 
+/// Two fixes further apart in time say nothing of the way between them.
+const MAX_GAP: Duration = Duration::from_secs(600);
+
+/// Whether the way from one fix outside to the next one outside passed through the fence.
+///
+/// Taken as straight. Both fixes must be fine enough to be believed outside, and no more than ten minutes apart.
+pub fn crosses(fence: &Geofence, from: &Fix, to: &Fix) -> bool {
+    let fine = |fix: &Fix| fix.accuracy_m.unwrap_or(0.0) <= COARSE_M;
+    fine(from)
+        && fine(to)
+        && to.fixed_at.since(from.fixed_at) <= MAX_GAP
+        && fence.shape.meets_segment(from.point, to.point)
+}
+
 #[cfg(test)]
 mod tests {
     use super::Membership::{Inside, Outside, Unknown};
@@ -73,7 +88,6 @@ mod tests {
     use crate::id::{GeofenceId, UserId};
     use crate::tracking::Severity;
     use std::sync::Arc;
-    use std::time::Duration;
 
     fn fence(radius_m: f64) -> Geofence {
         let shape = RawShape::Circle { center: vec![16.0, 48.0], radius_m };
@@ -124,6 +138,22 @@ mod tests {
             assert_eq!(evaluate(before, &home, &fix(0.0, 3000.0)), before);
         }
         assert_eq!(evaluate(Inside, &home, &fix(5000.0, 3000.0)), Outside);
+    }
+
+    #[test]
+    fn passing_through_is_seen_and_passing_by_is_not() {
+        let home = fence(100.0);
+        let after = |s: u64, fix: Fix| Fix { fixed_at: fix.fixed_at + Duration::from_secs(s), ..fix };
+        assert!(crosses(&home, &fix(300.0, 5.0), &after(30, fix(-300.0, 5.0))));
+        assert!(!crosses(&home, &fix(300.0, 5.0), &after(30, fix(200.0, 5.0))));
+        assert!(!crosses(&home, &fix(300.0, 5.0), &after(3600, fix(-300.0, 5.0))), "an hour is no way");
+        assert!(
+            !crosses(&home, &fix(300.0, 500.0), &after(30, fix(-300.0, 5.0))),
+            "a coarse fix is not outside"
+        );
+        let aside = Fix { point: Point::new(48.0, 16.003).unwrap(), ..fix(0.0, 5.0) };
+        let way = Fix { point: Point::new(48.01, 16.003).unwrap(), ..fix(0.0, 5.0) };
+        assert!(!crosses(&home, &aside, &after(30, way)));
     }
 
     #[test]

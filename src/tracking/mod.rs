@@ -15,7 +15,7 @@ mod service;
 mod store;
 mod tracker;
 
-pub use evaluate::{Membership, evaluate};
+pub use evaluate::{Membership, crosses, evaluate};
 pub use fence::{FenceIn, Geofence, Severity, Transition, Trigger};
 pub use fences::Fences;
 pub use person::{Person, Position};

@@ -54,8 +54,8 @@ pub(super) struct Fold {
     pub(super) tracked: Option<DeviceId>,
     pub(super) newest: HashMap<DeviceId, (Timestamp, i64)>,
     pub(super) mode: Mode,
-    /// The last late transition of each fence, not yet told.
-    late: HashMap<GeofenceId, Crossing>,
+    /// The late transitions of each fence since its membership last changed, not yet told.
+    late: HashMap<GeofenceId, Vec<Crossing>>,
     late_since: Option<Timestamp>,
     unsaved: u32,
 }
@@ -170,20 +170,24 @@ impl Person {
         }
     }
 
-    /// Decides late transitions that no fresh fix has decided in time, and retries a fold that could not be stored.
+    /// Decides late transitions that no fresh fix has decided in time, finds dwells that no fix has shown, and retries
+    /// a fold that could not be stored.
     pub(super) fn settle(self: &Arc<Self>, now: Timestamp) {
-        let mut fold = self.lock();
-        if matches!(fold.mode, Mode::Stale) {
-            fold.mode = Mode::Building { held: Vec::new(), again: None };
-            self.ask(&mut fold, Rebuild { person: Arc::clone(self), late_from: None });
+        let mut guard = self.lock();
+        if matches!(guard.mode, Mode::Stale) {
+            guard.mode = Mode::Building { held: Vec::new(), again: None };
+            self.ask(&mut guard, Rebuild { person: Arc::clone(self), late_from: None });
         }
-        let fold = &mut *fold;
-        if fold.late_since.is_none_or(|since| now < since + SETTLE) {
-            return;
+        let fold = &mut *guard;
+        let Mode::Ready(tracker) = &mut fold.mode else { return };
+        let mut told = tracker.dwells_until(now, false);
+        told.iter_mut().for_each(|c| c.tell = c.is_news());
+        if fold.late_since.is_some_and(|since| now >= since + SETTLE) {
+            told.extend(decide(&mut fold.late, tracker, Vec::new(), false));
         }
-        let Mode::Ready(tracker) = &fold.mode else { return };
-        let told = decide(&mut fold.late, tracker, Vec::new(), false);
-        self.after_fold(fold, told, now);
+        if !told.is_empty() || fold.late.is_empty() {
+            self.after_fold(fold, told, now);
+        }
     }
 
     /// Builds the tracker again: its fences, its device or its past changed.
@@ -269,35 +273,46 @@ impl Drop for Person {
 
 /// What is told of the transitions found at one fix.
 ///
-/// A transition at a late fix waits, the last one of its fence only; at the next fresh fix the waiting ones are told
-/// if their membership still holds. Everything is stored as history at once.
+/// Transitions at late fixes wait, those since the fence's membership last changed only; at the next fresh fix the
+/// waiting ones are told if their membership still holds. Everything is stored as history at once.
 fn decide(
-    waiting: &mut HashMap<GeofenceId, Crossing>,
+    waiting: &mut HashMap<GeofenceId, Vec<Crossing>>,
     tracker: &Tracker,
     found: Vec<Crossing>,
     late: bool,
 ) -> Vec<Crossing> {
     let mut out = Vec::new();
     if !late {
-        for (fence, mut crossing) in waiting.drain() {
-            if tracker.membership(fence) == crossing.led_to()
-                && !found.iter().any(|f| f.transition.fence == fence)
-            {
-                crossing.tell = true;
-                out.push(crossing);
+        for (fence, crossings) in waiting.drain() {
+            let undone = |c: &Crossing| {
+                found.iter().any(|f| {
+                    f.transition.fence == fence
+                        && f.changes_membership()
+                        && f.transition.id != c.transition.id
+                })
+            };
+            for mut crossing in crossings {
+                if tracker.membership(fence) == crossing.led_to() && !undone(&crossing) {
+                    crossing.tell = true;
+                    out.push(crossing);
+                }
             }
         }
     }
     for mut crossing in found {
         if late {
-            waiting.remove(&crossing.transition.fence);
+            let waits = waiting.entry(crossing.transition.fence).or_default();
+            if crossing.changes_membership() {
+                waits.clear();
+            }
             if crossing.is_news() {
-                waiting.insert(crossing.transition.fence, crossing.clone());
+                waits.push(crossing.clone());
             }
         } else {
             crossing.tell = crossing.is_news();
         }
         out.push(crossing);
     }
+    waiting.retain(|_, crossings| !crossings.is_empty());
     out
 }

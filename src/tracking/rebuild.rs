@@ -74,7 +74,11 @@ impl Builder {
             Some(late) => (self.store.states_before(device, late).await?, Some((late.0, late.1 - 1))),
             None => (tail.states, tail.folded_to),
         };
-        let mut tracker = Tracker::new(owner, device, fences, states, start);
+        let previous = match start {
+            Some(start) => self.fixes.at_or_before(device, start).await?.map(|stored| stored.fix),
+            None => None,
+        };
+        let mut tracker = Tracker::new(owner, device, fences, states, start, previous);
         let now = self.clock.now();
         let mut found = Vec::new();
         let mut folded = HashSet::new();

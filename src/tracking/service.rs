@@ -19,6 +19,10 @@ use tokio::sync::mpsc;
 const REBUILDS: usize = 1_024;
 /// How often late transitions and stale trackers are looked at.
 const SWEEP: Duration = Duration::from_secs(1);
+/// People taken up for a due dwell in one sweep.
+const WOKEN: u32 = 256;
+/// How long somebody is kept whose stream has stopped, until what was found is decided.
+const HELD: Duration = Duration::from_secs(30);
 
 /// One device's way in: its person, kept while the door holds it.
 pub struct Ingest {
@@ -87,6 +91,9 @@ impl Tracking {
                 }
                 let Some(tracking) = sweeper.upgrade() else { break };
                 tracking.sweep();
+                if let Err(error) = tracking.wake_dwelling().await {
+                    tracing::warn!(%error, "due dwells could not be read; they are looked at again");
+                }
             }
         });
         tracking
@@ -99,6 +106,19 @@ impl Tracking {
             person.settle(now);
         }
         self.people.retain(|_, person| person.strong_count() > 0);
+    }
+
+    /// Takes up people of whom a dwell is due and whose stream has stopped; the sweep then finds it.
+    async fn wake_dwelling(&self) -> Stored<()> {
+        for (user, device) in self.store.due_dwells(self.clock.now(), WOKEN).await? {
+            let known = self.people.get(&user).is_some_and(|p| p.strong_count() > 0);
+            if !known {
+                let ingest = self.attach(user, device, Some(device));
+                ingest.person.rebuild(None);
+                self.hold(ingest, HELD);
+            }
+        }
+        Ok(())
     }
 
     /// The fences of people.
@@ -197,7 +217,7 @@ impl Tracking {
         for (user, device) in behind {
             let ingest = self.attach(user, device, Some(device));
             ingest.person.rebuild(None);
-            self.hold(ingest, Duration::from_secs(30));
+            self.hold(ingest, HELD);
         }
         Ok(count)
     }

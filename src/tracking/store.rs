@@ -32,8 +32,14 @@ pub struct FenceState {
     pub revision: i64,
     /// Inside, outside or not known.
     pub membership: Membership,
-    /// The fix that made it so.
+    /// When the fix was taken that made it so.
     pub since: Timestamp,
+    /// That fix's number.
+    pub since_seq: i64,
+    /// It has been inside for the fence's dwell, and that was found.
+    pub dwelled: bool,
+    /// When it will have been, if the fence is watched for it: a timer, so that a stream that stops still fires.
+    pub dwell_at: Option<Timestamp>,
 }
 
 /// What a device's tracker goes on from: the states, and the fix up to which they are folded.
@@ -91,7 +97,9 @@ pub trait TrackingStore: Send + Sync {
     async fn zones_of(&self, owner: UserId, device: DeviceId) -> Stored<Vec<(GeofenceId, String)>>;
     /// The device's transitions at or after `from`, in event order, retracted ones too.
     async fn transitions_since(&self, device: DeviceId, from: Timestamp) -> Stored<Vec<StoredTransition>>;
-    /// The device's state against each fence just before `before`, from its history.
+    /// People and tracked devices of which a dwell is due at `now`, at most `limit`.
+    async fn due_dwells(&self, now: Timestamp, limit: u32) -> Stored<Vec<(UserId, DeviceId)>>;
+    /// The device's state against each fence just before `before`, from its history. `dwell_at` is left to the tracker.
     async fn states_before(&self, device: DeviceId, before: (Timestamp, i64)) -> Stored<Vec<FenceState>>;
 }
 
@@ -146,6 +154,8 @@ pub trait FixStore: Send + Sync {
         after: Option<(Timestamp, DeviceId, i64)>,
         limit: u32,
     ) -> Stored<Vec<StoredFix>>;
+    /// The newest fix of one device at or before `at` in event order.
+    async fn at_or_before(&self, device: DeviceId, at: (Timestamp, i64)) -> Stored<Option<StoredFix>>;
     /// Fixes of one device after `after` in event order, at most `limit`: what a tracker folds again.
     async fn after(&self, device: DeviceId, after: (Timestamp, i64), limit: u32) -> Stored<Vec<StoredFix>>;
 }

@@ -1,6 +1,6 @@
 //! A tracker: the fold of one device's fixes, in event order, through the fences of its person.
 
-use super::{FenceState, Geofence, Membership, Transition, Trigger, evaluate};
+use super::{FenceState, Geofence, Membership, Transition, Trigger, crosses, evaluate};
 use crate::clock::Timestamp;
 use crate::geo::Fix;
 use crate::id::{DeviceId, GeofenceId, TransitionId, UserId};
@@ -55,20 +55,29 @@ pub struct Tracker {
     fences: Arc<Vec<Arc<Geofence>>>,
     states: HashMap<GeofenceId, FenceState>,
     folded_to: Option<(Timestamp, i64)>,
+    previous: Option<Fix>,
 }
 
 impl Tracker {
-    /// Goes on from stored states; those of an older revision of their fence are unknown again.
+    /// Goes on from stored states and the newest fix in them; states of an older revision of their fence are unknown
+    /// again.
     pub fn new(
         owner: UserId,
         device: DeviceId,
         fences: Arc<Vec<Arc<Geofence>>>,
         states: Vec<FenceState>,
         folded_to: Option<(Timestamp, i64)>,
+        previous: Option<Fix>,
     ) -> Self {
-        let current = |s: &FenceState| fences.iter().any(|f| f.id == s.fence && f.revision == s.revision);
-        let states = states.into_iter().filter(current).map(|s| (s.fence, s)).collect();
-        Self { owner, device, fences, states, folded_to }
+        let mut tracker = Self { owner, device, fences, states: HashMap::new(), folded_to, previous };
+        for mut state in states {
+            let fence = tracker.fences.iter().find(|f| f.id == state.fence && f.revision == state.revision);
+            if let Some(fence) = fence {
+                state.dwell_at = dwell_at(fence, &state);
+                tracker.states.insert(state.fence, state);
+            }
+        }
+        tracker
     }
 
     /// The device it folds.
@@ -91,19 +100,17 @@ impl Tracker {
     pub fn membership(&self, fence: GeofenceId) -> Membership {
         self.states.get(&fence).map_or(Membership::Unknown, |s| s.membership)
     }
-    /// The state of every fence that has one.
-    pub fn states(&self) -> Vec<FenceState> {
-        self.states.values().copied().collect()
-    }
 
     /// Folds one fix. Fixes must come in event order.
     pub fn fold(&mut self, fix: &Fix, late: bool) -> Vec<Crossing> {
-        let mut crossings = Vec::new();
+        // A dwell that was over before this fix came first, whether a timer has seen it or not.
+        let mut crossings = self.dwells_until(fix.fixed_at, late);
         for n in 0..self.fences.len() {
             let fence = Arc::clone(&self.fences[n]);
             crossings.extend(self.fold_one(&fence, fix, late));
         }
         self.folded_to = self.folded_to.max(Some(fix.order()));
+        self.previous = Some(fix.clone());
         crossings
     }
 
@@ -114,39 +121,75 @@ impl Tracker {
         unseen.iter().filter_map(|fence| self.fold_one(fence, newest, true)).collect()
     }
 
+    /// Dwells that are over at `now`, also when no fix says so any more.
+    pub fn dwells_until(&mut self, now: Timestamp, late: bool) -> Vec<Crossing> {
+        let mut crossings = Vec::new();
+        for n in 0..self.fences.len() {
+            let fence = Arc::clone(&self.fences[n]);
+            let Some(state) = self.states.get_mut(&fence.id) else { continue };
+            let Some(at) = state.dwell_at.filter(|at| *at <= now) else { continue };
+            (state.dwelled, state.dwell_at) = (true, None);
+            let seq = state.since_seq;
+            crossings.push(self.crossing(&fence, Trigger::Dwell, at, seq, false, late));
+        }
+        crossings
+    }
+
     fn fold_one(&mut self, fence: &Arc<Geofence>, fix: &Fix, late: bool) -> Option<Crossing> {
         let before = self.membership(fence.id);
         let after = evaluate(before, fence, fix);
-        let kind = after.trigger().filter(|_| after != before)?;
-        let state =
-            FenceState { fence: fence.id, revision: fence.revision, membership: after, since: fix.fixed_at };
+        if after == before {
+            let outside = after == Membership::Outside && fence.triggers.contains(&Trigger::Cross);
+            let passed = outside && self.previous.as_ref().is_some_and(|p| crosses(fence, p, fix));
+            return passed.then(|| self.crossing(fence, Trigger::Cross, fix.fixed_at, fix.seq, false, late));
+        }
+        let kind = after.trigger()?;
+        let mut state = FenceState {
+            fence: fence.id,
+            revision: fence.revision,
+            membership: after,
+            since: fix.fixed_at,
+            since_seq: fix.seq,
+            dwelled: false,
+            dwell_at: None,
+        };
+        state.dwell_at = dwell_at(fence, &state);
         self.states.insert(fence.id, state);
+        let initial = before == Membership::Unknown;
+        Some(self.crossing(fence, kind, fix.fixed_at, fix.seq, initial, late))
+    }
+
+    fn crossing(
+        &self,
+        fence: &Arc<Geofence>,
+        kind: Trigger,
+        at: Timestamp,
+        seq: i64,
+        initial: bool,
+        late: bool,
+    ) -> Crossing {
         let transition = Transition {
-            id: Transition::id_of(self.device, fence, kind, fix.seq),
+            id: Transition::id_of(self.device, fence, kind, seq),
             owner: self.owner,
             device: self.device,
             fence: fence.id,
             kind,
-            at: fix.fixed_at,
-            seq: fix.seq,
-            initial: before == Membership::Unknown,
+            at,
+            seq,
+            initial,
             late,
         };
-        Some(Crossing { transition, fence: Arc::clone(fence), tell: false })
+        Crossing { transition, fence: Arc::clone(fence), tell: false }
     }
 
     /// The batch that stores `crossings` and how far the fold is; `None` before the first fix.
     pub fn batch(&self, crossings: Vec<Crossing>, retracted: Vec<TransitionId>) -> Option<TransitionBatch> {
         let changed = |id: &GeofenceId| crossings.iter().any(|c| c.transition.fence == *id);
+        let states = self.states.values().filter(|s| changed(&s.fence) || !retracted.is_empty());
         Some(TransitionBatch {
             owner: self.owner,
             device: self.device,
-            states: self
-                .states
-                .values()
-                .filter(|s| changed(&s.fence) || !retracted.is_empty())
-                .copied()
-                .collect(),
+            states: states.copied().collect(),
             folded_to: self.folded_to?,
             crossings,
             retracted,
@@ -154,13 +197,27 @@ impl Tracker {
     }
 }
 
+/// When a state will have been a dwell; `None` if it is none, was one, or nobody wants to know.
+fn dwell_at(fence: &Geofence, state: &FenceState) -> Option<Timestamp> {
+    let waits =
+        state.membership == Membership::Inside && !state.dwelled && fence.triggers.contains(&Trigger::Dwell);
+    waits.then(|| state.since + fence.dwell)
+}
+
 impl Crossing {
     /// Whether anybody could be told of it: not a first state, and the fence is watched for it.
     pub fn is_news(&self) -> bool {
         !self.transition.initial && self.fence.triggers.contains(&self.transition.kind)
     }
-    /// The membership it led to.
+    /// The membership it led to, or that it needs to still mean something.
     pub fn led_to(&self) -> Membership {
-        if self.transition.kind == Trigger::Exit { Membership::Outside } else { Membership::Inside }
+        match self.transition.kind {
+            Trigger::Enter | Trigger::Dwell => Membership::Inside,
+            Trigger::Exit | Trigger::Cross => Membership::Outside,
+        }
+    }
+    /// Whether it ended the visit or the absence that earlier ones were about.
+    pub fn changes_membership(&self) -> bool {
+        matches!(self.transition.kind, Trigger::Enter | Trigger::Exit)
     }
 }

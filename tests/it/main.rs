@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod duress;
+mod dwell;
 mod emergencies;
 mod fences;
 mod harness;

@@ -49,7 +49,9 @@ impl Tracked {
 
     fn state(&self, membership: Membership, since: u64) -> FenceState {
         let Geofence { id: fence, revision, .. } = self.home;
-        FenceState { fence, revision, membership, since: after(since) }
+        let since_seq = i64::try_from(since).unwrap();
+        let since = after(since);
+        FenceState { fence, revision, membership, since, since_seq, dwelled: false, dwell_at: None }
     }
 
     /// A commit folded to the last of its transitions.
@@ -63,7 +65,7 @@ impl Tracked {
             owner: self.owner,
             device: self.phone,
             states: last
-                .map(|t| FenceState { since: t.at, ..self.state(membership(t), 0) })
+                .map(|t| FenceState { since: t.at, since_seq: t.seq, ..self.state(membership(t), 0) })
                 .into_iter()
                 .collect(),
             folded_to: last.map_or((after(0), 1), |t| (t.at, t.seq)),
@@ -149,6 +151,26 @@ pub(crate) async fn history_knows_the_states_before(w: &World) {
     );
     w.tracking.replace_fence(&t.home, 200, 50_000).await.unwrap();
     assert_eq!(before(90, 1).await.unwrap(), vec![], "an older shape says nothing of the new one");
+}
+
+pub(crate) async fn a_dwell_is_due_until_it_is_found(w: &World) {
+    let t = tracked(w).await;
+    w.identity.track(t.owner, t.phone).await.unwrap();
+    let waits = FenceState { dwell_at: Some(after(60)), ..t.state(Membership::Inside, 10) };
+    let entered = TransitionCommit { states: vec![waits], ..t.commit(vec![t.found(Trigger::Enter, 10)]) };
+    w.alerts.commit_transitions(&[entered]).await.unwrap();
+    let due = async |at| w.tracking.due_dwells(after(at), 100).await.unwrap().contains(&(t.owner, t.phone));
+    assert_eq!((due(59).await, due(60).await), (false, true));
+    let mut dwell = t.found(Trigger::Dwell, 60);
+    dwell.transition.seq = 10;
+    let found = FenceState { dwelled: true, ..t.state(Membership::Inside, 10) };
+    let commit = TransitionCommit { states: vec![found], ..t.commit(vec![dwell]) };
+    w.alerts.commit_transitions(&[commit]).await.unwrap();
+    assert!(!due(90).await);
+    assert_eq!(w.tracking.device_tail(t.phone).await.unwrap().states, vec![found]);
+    let before = async |at| w.tracking.states_before(t.phone, (after(at), 99)).await.unwrap();
+    assert_eq!(before(50).await, vec![t.state(Membership::Inside, 10)]);
+    assert_eq!(before(70).await, vec![found]);
 }
 
 pub(crate) async fn a_retracted_transition_may_happen_again(w: &World) {

@@ -33,8 +33,13 @@ CREATE TABLE fence_states (
     revision    INTEGER NOT NULL,
     membership  TEXT    NOT NULL CHECK (membership IN ('unknown', 'inside', 'outside')),
     since       INTEGER NOT NULL,
+    since_seq   INTEGER NOT NULL,
+    dwelled     INTEGER NOT NULL CHECK (dwelled IN (0, 1)),
+    dwell_at    INTEGER CHECK (dwell_at IS NULL OR (membership = 'inside' AND dwelled = 0)),
     PRIMARY KEY (device_id, geofence_id)
 ) STRICT, WITHOUT ROWID;
+
+CREATE INDEX fence_states_dwelling ON fence_states (dwell_at) WHERE dwell_at IS NOT NULL;
 
 CREATE INDEX fence_states_of_fence ON fence_states (geofence_id);
 

@@ -152,6 +152,15 @@ impl FixStore for SqliteFixes {
         Ok(newest)
     }
 
+    async fn at_or_before(&self, device: DeviceId, at: (Timestamp, i64)) -> Stored<Option<StoredFix>> {
+        let last = query_as::<_, FixRow>(
+            "SELECT device_id, fixed_at, seq, received_at, lat, lon, accuracy_m, altitude_m, speed_mps, course_deg, battery
+             FROM fixes WHERE device_id = ? AND (fixed_at, seq) <= (?, ?) ORDER BY fixed_at DESC, seq DESC LIMIT 1",
+        );
+        let last = last.bind(device.0).bind(at.0.unix_ms()).bind(at.1);
+        read(last.fetch_optional(&self.db.readers)).await?.map(StoredFix::try_from).transpose()
+    }
+
     async fn between(
         &self,
         devices: &[DeviceId],

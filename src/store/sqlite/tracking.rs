@@ -20,6 +20,9 @@ struct StateRow {
     revision: i64,
     membership: String,
     since: i64,
+    since_seq: i64,
+    dwelled: bool,
+    dwell_at: Option<i64>,
 }
 
 impl TryFrom<StateRow> for FenceState {
@@ -31,6 +34,9 @@ impl TryFrom<StateRow> for FenceState {
             membership: Membership::from_word(&row.membership)
                 .ok_or_else(|| unreadable("fence_states.membership"))?,
             since: Timestamp::from_unix_ms(row.since),
+            since_seq: row.since_seq,
+            dwelled: row.dwelled,
+            dwell_at: row.dwell_at.map(Timestamp::from_unix_ms),
         })
     }
 }
@@ -44,12 +50,24 @@ struct TailRow {
     revision: Option<i64>,
     membership: Option<String>,
     since: Option<i64>,
+    since_seq: Option<i64>,
+    dwelled: Option<bool>,
+    dwell_at: Option<i64>,
 }
 
 impl TailRow {
     fn state(self) -> Option<Stored<FenceState>> {
         let (geofence_id, membership) = (self.geofence_id?, self.membership?);
-        Some(StateRow { geofence_id, revision: self.revision?, membership, since: self.since? }.try_into())
+        let row = StateRow {
+            geofence_id,
+            revision: self.revision?,
+            membership,
+            since: self.since?,
+            since_seq: self.since_seq?,
+            dwelled: self.dwelled?,
+            dwell_at: self.dwell_at,
+        };
+        Some(row.try_into())
     }
 }
 
@@ -132,7 +150,8 @@ impl TrackingStore for SqliteStore {
     async fn device_tail(&self, device: DeviceId) -> Stored<DeviceTail> {
         // In one statement, so that the states are those of the place. Where there is a state there is a place.
         let tail = query_as::<_, TailRow>(
-            "SELECT t.folded_at, t.folded_seq, s.geofence_id, s.revision, s.membership, s.since
+            "SELECT t.folded_at, t.folded_seq, s.geofence_id, s.revision, s.membership, s.since, s.since_seq, s.dwelled,
+                    s.dwell_at
              FROM device_tails t LEFT JOIN fence_states s ON s.device_id = t.device_id
              WHERE t.device_id = ? ORDER BY s.geofence_id",
         );
@@ -188,14 +207,28 @@ impl TrackingStore for SqliteStore {
         rows.into_iter().map(StoredTransition::try_from).collect()
     }
 
+    async fn due_dwells(&self, now: Timestamp, limit: u32) -> Stored<Vec<(UserId, DeviceId)>> {
+        let due = query_as::<_, (Uuid, Uuid)>(
+            "SELECT DISTINCT d.user_id, d.id FROM fence_states s
+             JOIN devices d ON d.id = s.device_id AND d.tracked = 1
+             WHERE s.dwell_at <= ? LIMIT ?",
+        );
+        let rows = read(due.bind(now.unix_ms()).bind(limit).fetch_all(&self.db.readers)).await?;
+        Ok(rows.into_iter().map(|(user, device)| (UserId(user), DeviceId(device))).collect())
+    }
+
     async fn states_before(&self, device: DeviceId, before: (Timestamp, i64)) -> Stored<Vec<FenceState>> {
         // The last enter or exit of each fence, if it was of the shape that the fence has now. A dwell or a cross
         // changes no membership.
         let states = query_as::<_, StateRow>(
-            "SELECT geofence_id, revision, iif(kind = 'enter', 'inside', 'outside') AS membership, at AS since
+            "SELECT geofence_id, revision, iif(kind = 'enter', 'inside', 'outside') AS membership, at AS since,
+                    seq AS since_seq, NULL AS dwell_at,
+                    EXISTS (SELECT 1 FROM transitions d
+                            WHERE d.device_id = n.device_id AND d.geofence_id = n.geofence_id AND d.kind = 'dwell'
+                              AND d.seq = n.seq AND d.retracted = 0 AND (d.at, d.seq) < (?2, ?3)) AS dwelled
              FROM (SELECT t.*, row_number() OVER (PARTITION BY t.geofence_id ORDER BY t.at DESC, t.seq DESC) AS newest
                    FROM transitions t JOIN geofences g ON g.id = t.geofence_id AND g.revision = t.revision
-                   WHERE t.device_id = ? AND t.retracted = 0 AND t.kind IN ('enter', 'exit') AND (t.at, t.seq) < (?, ?))
+                   WHERE t.device_id = ?1 AND t.retracted = 0 AND t.kind IN ('enter', 'exit') AND (t.at, t.seq) < (?2, ?3)) n
              WHERE newest = 1 ORDER BY geofence_id",
         );
         let states = states.bind(device.0).bind(before.0.unix_ms()).bind(before.1);

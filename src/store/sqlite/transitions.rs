@@ -6,6 +6,7 @@ use super::inbox::Telling;
 use super::tracking::MOVE_TAIL;
 use super::writer::Tx;
 use crate::alerts::{Committed, Lane, TransitionAlert, TransitionCommit};
+use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::id::{DeviceId, UserId};
 use sqlx::{query, query_as};
@@ -42,10 +43,11 @@ async fn is_there(tx: &mut Tx<'_>, owner: UserId, device: DeviceId) -> Stored<bo
 async fn keep_states(tx: &mut Tx<'_>, commit: &TransitionCommit) -> Stored<()> {
     for state in &commit.states {
         let keep = query(
-            "INSERT INTO fence_states (device_id, geofence_id, revision, membership, since)
-             SELECT ?1, ?2, ?3, ?4, ?5 WHERE EXISTS (SELECT 1 FROM geofences WHERE id = ?2)
+            "INSERT INTO fence_states (device_id, geofence_id, revision, membership, since, since_seq, dwelled, dwell_at)
+             SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 WHERE EXISTS (SELECT 1 FROM geofences WHERE id = ?2)
              ON CONFLICT (device_id, geofence_id) DO UPDATE SET
-                 revision = excluded.revision, membership = excluded.membership, since = excluded.since
+                 revision = excluded.revision, membership = excluded.membership, since = excluded.since,
+                 since_seq = excluded.since_seq, dwelled = excluded.dwelled, dwell_at = excluded.dwell_at
              WHERE excluded.revision >= revision",
         );
         let keep = keep
@@ -53,7 +55,10 @@ async fn keep_states(tx: &mut Tx<'_>, commit: &TransitionCommit) -> Stored<()> {
             .bind(state.fence.0)
             .bind(state.revision)
             .bind(state.membership.word())
-            .bind(state.since.unix_ms());
+            .bind(state.since.unix_ms())
+            .bind(state.since_seq)
+            .bind(state.dwelled)
+            .bind(state.dwell_at.map(Timestamp::unix_ms));
         tx.run(keep).await?;
     }
     let tail = query(MOVE_TAIL).bind(commit.device.0).bind(commit.folded_to.0.unix_ms());
