@@ -259,12 +259,15 @@ impl Person {
 }
 
 impl Drop for Person {
-    /// Stores the fold's place, so that a later start folds little again.
+    /// Stores the fold's place, so that a later start folds little again, and decides what waits: nobody else will.
     fn drop(&mut self) {
         let fold = self.fold.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let (Mode::Ready(tracker), true) = (&fold.mode, fold.unsaved > 0)
-            && let Some(batch) = tracker.batch(Vec::new(), Vec::new())
-        {
+        let Mode::Ready(tracker) = &fold.mode else { return };
+        let told = decide(&mut fold.late, tracker, Vec::new(), false);
+        if fold.unsaved == 0 && told.is_empty() {
+            return;
+        }
+        if let Some(batch) = tracker.batch(told, Vec::new()) {
             // Full: the next start folds a little more.
             let _ = self.sink.try_send(SinkMessage::Batch(batch));
         }

@@ -14,6 +14,7 @@ use dashmap::DashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 /// Trackers that may wait to be built; beyond, the sweep asks again.
 const REBUILDS: usize = 1_024;
@@ -41,6 +42,7 @@ pub struct Tracking {
     bus: Bus,
     pub(super) clock: Clock,
     retention: Duration,
+    stop: CancellationToken,
 }
 
 impl Tracking {
@@ -81,6 +83,7 @@ impl Tracking {
             bus,
             clock,
             retention,
+            stop: tasks.stop(),
         });
         let (sweeper, stop) = (Arc::downgrade(&tracking), tasks.stop());
         tasks.spawn("tracker-sweep", async move {
@@ -224,9 +227,13 @@ impl Tracking {
 
     /// Keeps a person for so long, so that what was found late is decided.
     pub fn hold(&self, ingest: Ingest, for_: Duration) {
-        let clock = self.clock.clone();
+        let (clock, stop) = (self.clock.clone(), self.stop.clone());
         crate::runtime::detach("tracker-hold", async move {
-            clock.sleep(for_).await;
+            // What a stop leaves undecided is decided when the person goes.
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = clock.sleep(for_) => {}
+            }
             drop(ingest);
         });
     }
