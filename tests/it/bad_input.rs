@@ -539,7 +539,10 @@ fn notes(expected: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 /// Bodies that are no good raise, and what of them is named.
-fn bad_raises() -> Vec<(Vec<u8>, Vec<(String, String)>)> {
+/// A body, and the (field, code) of every note it is answered with.
+type BadRaise = (Vec<u8>, Vec<(String, String)>);
+
+fn bad_raises() -> Vec<BadRaise> {
     let garbage = json!({"id": 5, "kind": "dragon", "message": ["x"], "countdown_s": "soon",
         "fix": {"lat": "north"}, "surprise": {"a": [1]}});
     let from_2099 = json!({"fix": {"seq": 1, "lat": 1, "lon": 1, "fixed_at": "2099-01-01T00:00:00Z"}});

@@ -4,7 +4,6 @@ use crate::harness::{TestNode, send_acked};
 use cima::client::{Heard, fix};
 use serde_json::{Value, json};
 use std::time::Duration;
-use uuid::Uuid;
 
 fn is_emergency(state: &'static str) -> impl Fn(&Value) -> bool {
     move |f| f["type"] == "emergency" && f["emergency"]["state"] == state
@@ -23,7 +22,7 @@ async fn a_contact_sees_a_position_only_while_the_emergency_is_active() {
     let before = bo.get(&location).await;
     assert_eq!((before.status, before.code()), (404, "not_available"));
 
-    let id = Uuid::now_v7().to_string();
+    let id = cima::id::fresh(&cima::clock::Clock::system()).to_string();
     let raise =
         json!({"type": "emergency", "id": id, "kind": "sos", "fix": fix(2, 48.21, 16.41, node.now())});
     phone.send(&raise).await.unwrap();
@@ -93,7 +92,10 @@ async fn a_contact_sees_a_position_only_while_the_emergency_is_active() {
 async fn a_repeat_is_the_same_and_another_id_joins() {
     let node = TestNode::start().await;
     let (ada, bo, _) = node.pair(&["alerts"]).await;
-    let (first, second) = (Uuid::now_v7().to_string(), Uuid::now_v7().to_string());
+    let (first, second) = (
+        cima::id::fresh(&cima::clock::Clock::system()).to_string(),
+        cima::id::fresh(&cima::clock::Clock::system()).to_string(),
+    );
     let raise = |id: &str| json!({"id": id, "kind": "sos"});
     let opened = ada.post("/v1/emergencies", raise(&first)).await;
     assert_eq!(opened.status, 201);
@@ -119,7 +121,7 @@ async fn a_repeat_is_the_same_and_another_id_joins() {
 async fn somebody_elses_id_is_no_reason_to_refuse() {
     let node = TestNode::start().await;
     let (ada, eve) = (node.person("Ada").await, node.person("Eve").await);
-    let id = Uuid::now_v7().to_string();
+    let id = cima::id::fresh(&cima::clock::Clock::system()).to_string();
     ada.post("/v1/emergencies", json!({"id": id})).await.ok().unwrap();
     let raised = eve.post("/v1/emergencies", json!({"id": id})).await;
     assert_eq!(raised.status, 201);

@@ -293,7 +293,7 @@ async fn one_device_of_a_person_is_tracked() {
         (&now["id"], &now["tracked"], &now["name"]),
         (&json!(phone_id), &json!(true), &json!("phone"))
     );
-    assert_eq!(tracked().await, [phone_id.clone()]);
+    assert_eq!(tracked().await, std::slice::from_ref(&phone_id));
     assert_eq!(patch(&ada, &phone_id, json!({"tracked": false})).await.status, 200);
     assert_eq!(tracked().await, Vec::<String>::new());
     assert_eq!(patch(&ada, &phone_id, json!({"tracked": 1})).await.status, 400);

@@ -1,5 +1,7 @@
 //! The real server, real sockets: every test starts its own node on port 0 and speaks the public contract.
 
+#![expect(clippy::unwrap_used, reason = "a server that does not answer has failed the test")]
+
 mod bad_input;
 mod duress;
 mod dwell;
