@@ -6,7 +6,7 @@ help: ## what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
 demo: ## show cima at work on a real track, with no server installed
-	cargo run --quiet -- demo
+	cargo run --quiet -- demo --exit-when-done
 
 serve: ## run the server on the embedded store in ./cima-data
 	cargo run -- serve

@@ -1,11 +1,15 @@
-//! `cima demo`: the main job of cima, shown working on a real recorded track.
+//! `cima demo`: the main job of cima, shown working on real recorded tracks.
 //!
-//! It starts a whole server on the embedded store in a temporary folder, with a clock that runs faster, and plays two
-//! phones against it through the public contract. It ends well only if everything that had to arrive did.
+//! It starts a whole server on the embedded store in a temporary folder, with a clock that runs faster, and plays
+//! three people who move and one who listens against it, through the public contract. It ends well only if everything
+//! that had to arrive did.
 
+mod board;
+mod cast;
+mod contact;
 mod fences;
 mod gpx;
-mod people;
+mod phone;
 mod story;
 
 pub use gpx::{Recorded, read};
@@ -15,19 +19,20 @@ use crate::clock::Clock;
 use crate::config::Config;
 use std::path::PathBuf;
 use std::process::ExitCode;
-
-/// The track that is played unless another is given.
-const TRACK: &str = include_str!("../../data/tracks/los-angeles-ride.gpx");
+use std::time::Duration;
 
 /// The settings of the demo.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// How many times as fast as it was recorded.
+    /// How many times as fast as it was recorded, 1 to 200.
     #[arg(long, default_value_t = 40.0, value_parser = speed)]
     pub speed: f64,
-    /// Another track to play, as GPX with times.
+    /// Seconds that the story may take; chooses the speed.
+    #[arg(long, conflicts_with = "speed", value_parser = clap::value_parser!(u32).range(12..=3_600))]
+    pub duration: Option<u32>,
+    /// End when the story does; otherwise the server stays for clients of your own until Ctrl-C.
     #[arg(long)]
-    pub track: Option<PathBuf>,
+    pub exit_when_done: bool,
 }
 
 fn speed(text: &str) -> Result<f64, String> {
@@ -40,27 +45,41 @@ fn speed(text: &str) -> Result<f64, String> {
 /// # Errors
 /// When it cannot be played at all; what did not arrive is exit code 1.
 pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
-    let gpx = match &options.track {
-        Some(file) => std::fs::read_to_string(file)?,
-        None => TRACK.to_owned(),
-    };
-    let track = gpx::read(&gpx)?;
+    let cast = cast::cast()?;
+    let longest = cast.iter().map(cast::Mover::length).max().unwrap_or_default();
+    let speed =
+        options.duration.map_or(options.speed, |s| (longest.as_secs_f64() / f64::from(s)).clamp(1.0, 200.0));
     let folder = TempFolder::new()?;
-    let clock = Clock::scaled(Clock::system().now(), options.speed);
+    let clock = Clock::scaled(Clock::system().now(), speed);
     let node = Node::start(&Config::with_defaults(folder.0.clone()), clock.clone()).await?;
-    let told = Box::pin(story::play(&node, &clock, &track, options.speed)).await;
+    let base = format!("http://{}", node.addr);
+    let fixes: usize = cast.iter().map(|m| m.track.len()).sum();
+    println!(
+        "cima serves on {base}, its clock runs {speed:.0} times as fast: {} s to go.",
+        seconds(longest, speed)
+    );
+    println!("Ada rides, Cleo runs and Mia drives on real tracks of {fixes} fixes; Bo is their contact.");
+    println!("The contract: {base}/docs   A client of your own: ws://{}/v1/stream\n", node.addr);
+    let told = Box::pin(story::play(&base, &clock, &cast)).await;
+    if told.is_ok() && !options.exit_when_done {
+        println!("\nThe server stays at {base} until Ctrl-C.");
+        tokio::signal::ctrl_c().await?;
+    }
     node.stop().await;
     let faults = told?;
     for fault in &faults {
         println!("MISSING  {fault}");
     }
-    println!();
     if faults.is_empty() {
         println!("Everything that had to arrive did, and nothing that must not.");
         return Ok(ExitCode::SUCCESS);
     }
     println!("{} of what had to happen did not.", faults.len());
     Ok(ExitCode::FAILURE)
+}
+
+fn seconds(length: Duration, speed: f64) -> u64 {
+    length.div_f64(speed).as_secs()
 }
 
 /// A folder that goes when the demo does.

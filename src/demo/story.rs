@@ -1,138 +1,149 @@
 //! The story of the demo and what has to be true at its end.
 
-use super::Recorded;
-use super::fences::{RADIUS_M, place, visits};
-use super::people::{Listened, Ridden, Sos, listen, ride};
-use crate::app::Node;
+use super::board::Board;
+use super::cast::Mover;
+use super::contact::{Contact, OfOne};
+use super::fences::{RADIUS_M, visits};
+use super::phone::{self, Moved};
 use crate::client::{Api, Session};
 use crate::clock::Clock;
 use anyhow::Context;
+use futures_util::future::try_join_all;
 use serde_json::json;
-use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use tokio::sync::Mutex;
+use std::collections::BTreeMap;
 use tokio_util::sync::CancellationToken;
 
-/// Plays it; what did not happen as it must.
-pub(super) async fn play(
-    node: &Node,
-    clock: &Clock,
-    track: &[Recorded],
-    speed: f64,
-) -> anyhow::Result<Vec<String>> {
-    let base = format!("http://{}", node.addr);
-    let api = Api::new(&base)?;
-    let length = track.last().map(|r| r.after).unwrap_or_default();
-    println!("cima serves on {base}, its clock runs {speed} times as fast.");
-    println!(
-        "A real track of {} fixes and {} min is played by Ada's phone; Bo listens.",
-        track.len(),
-        length.as_secs() / 60
-    );
-    println!("Connect a client of your own: ws://{}/v1/stream, the contract is at {base}/docs\n", node.addr);
-
-    let ada = api.sign_up("ada.k", "Ada").await?;
+/// Plays it on the server at `base`; what did not happen as it must.
+pub(super) async fn play(base: &str, clock: &Clock, cast: &[Mover]) -> anyhow::Result<Vec<String>> {
+    let api = Api::new(base)?;
     let bo = api.sign_up("bo.n", "Bo").await?;
-    api.link(&ada, &bo, "bo.n", &["alerts", "emergency_location"]).await?;
-    let fences = [place(track, "the school", 0.2), place(track, "the station", 0.65)];
-    let fences: Vec<_> = fences.into_iter().flatten().collect();
-    for fence in &fences {
-        let shape = json!({"type": "Circle", "center": [fence.center.lon(), fence.center.lat()], "radius_m": RADIUS_M});
-        let made = json!({"name": fence.name, "shape": shape, "triggers": ["enter", "exit"]});
-        api.post("/v1/geofences", &ada.access, made).await?.ok().context("fence")?;
+    let mut sessions = Vec::new();
+    for mover in cast {
+        sessions.push(prepare(&api, mover, &bo).await.with_context(|| mover.name)?);
     }
+    let board = Board::new(clock);
+    let people = cast
+        .iter()
+        .zip(&sessions)
+        .map(|(mover, session)| (session.user.clone(), OfOne { name: mover.name, ..OfOne::default() }));
+    let mut contact =
+        Contact { name: "Bo", api: api.clone(), session: bo, board: board.clone(), people: people.collect() };
 
-    let sos = Sos {
-        id: crate::id::fresh(clock).to_string(),
-        raise_at: track.len() * 45 / 100,
-        end_at: track.len() * 55 / 100,
-    };
-    let start = clock.now();
-    let say = |who: &'static str| {
-        let clock = clock.clone();
-        move |what: &str| {
-            let s = clock.now().since(start).as_secs();
-            println!("{:02}:{:02}  {who:<4} {what}", s / 60, s % 60);
-        }
-    };
     let over = CancellationToken::new();
-    let tokens = Mutex::new(bo.clone());
-    let (phone, contact) = (api.stream(&ada.access).await?, api.stream(&bo.access).await?);
-    let riding = async {
-        let ridden =
-            ride(phone, clock.clone(), track.to_vec(), sos, say("Ada"), Arc::new(AtomicUsize::new(0))).await;
+    let listening = api.stream(&contact.session.access).await?;
+    let mut phones = Vec::new();
+    for (mover, session) in cast.iter().zip(&sessions) {
+        let socket = api.stream(&session.access).await?;
+        phones.push(phone::play(socket, clock.clone(), mover, board.clone()));
+    }
+    let moving = async {
+        let moved = try_join_all(phones).await;
         over.cancel();
-        ridden
+        moved
     };
-    let fresh_token = || fresh(&api, &tokens);
-    let listening = listen(contact, fresh_token, ada.user.clone(), over.clone(), say("Bo"));
-    let (ridden, listened) = tokio::join!(riding, listening);
-    let (ridden, listened) = (ridden.context("Ada's phone")?, listened.context("Bo's phone")?);
+    let (moved, listened) = tokio::join!(moving, contact.listen(listening, over.clone()));
+    let moved = moved?;
+    listened.context("Bo's phone")?;
 
-    let mut faults = check(&ridden, &listened);
-    for fence in &fences {
-        let (entered, left) = visits(track, fence.center);
-        for (kind, wanted) in [("enter", entered), ("exit", left)] {
-            let told = listened.crossings.iter().filter(|(k, name)| k == kind && name == fence.name).count();
-            if told != wanted {
-                faults.push(format!("{kind} of {}: told {told} times, the track has {wanted}", fence.name));
-            }
-        }
+    let mut faults = Vec::new();
+    for ((mover, session), moved) in cast.iter().zip(&sessions).zip(&moved) {
+        faults.extend(check(mover, moved, &contact.people[&session.user]));
     }
-    if fences.len() != 2 {
-        faults.push("two places that the track passes once".into());
-    }
-    faults.extend(after_the_end(&api, &ada, &tokens).await?);
+    faults.extend(after_the_end(&mut contact, cast, &sessions).await?);
+    let (fixes, alerts) =
+        (moved.iter().map(|m| m.sent).sum::<i64>(), count(&contact.people, |one| one.crossings.len()));
+    let positions = count(&contact.people, |one| one.positions);
     println!(
-        "\n{} fixes sent, the last of them acked as on disk; {} alerts at fences, {} positions in the emergency.",
-        ridden.sent,
-        listened.crossings.len(),
-        listened.positions
+        "\n{fixes} fixes, every one acked; {alerts} alerts at fences; {positions} positions shown in emergencies."
     );
     Ok(faults)
 }
 
-/// A token that is good on the server's fast clock.
-async fn fresh(api: &Api, tokens: &Mutex<Session>) -> anyhow::Result<String> {
-    let mut session = tokens.lock().await;
-    *session = api.refresh(&session).await?;
-    Ok(session.access.clone())
+fn count(people: &BTreeMap<String, OfOne>, of: impl Fn(&OfOne) -> usize) -> usize {
+    people.values().map(of).sum()
 }
 
-fn check(ridden: &Ridden, listened: &Listened) -> Vec<String> {
-    let must = [
-        (ridden.acked == ridden.sent, format!("every fix acked ({} of {})", ridden.acked, ridden.sent)),
-        (listened.refused_before, "no position before the emergency".into()),
-        (listened.raised == 1, format!("one alert of the SOS ({})", listened.raised)),
-        (listened.ended == 1, format!("one alert of its end ({})", listened.ended)),
-        (listened.unavailable_after, "an end of the positions with the emergency".into()),
-        (listened.positions_after == 0, format!("no position after it ({})", listened.positions_after)),
+/// Signs a person up with their link to the contact, their fences and their check-in.
+async fn prepare(api: &Api, mover: &Mover, contact: &Session) -> anyhow::Result<Session> {
+    let session = api.sign_up(&format!("{}.demo", mover.name.to_lowercase()), mover.name).await?;
+    api.link(&session, contact, "bo.n", &["alerts", "emergency_location"]).await?;
+    for fence in &mover.fences {
+        let center = [fence.center.lon(), fence.center.lat()];
+        let shape = json!({"type": "Circle", "center": center, "radius_m": RADIUS_M});
+        let made = json!({"name": fence.name, "shape": shape, "triggers": ["enter", "exit"]});
+        api.post("/v1/geofences", &session.access, made).await?.ok().context("a fence")?;
+    }
+    if let Some(check_in) = mover.check_in {
+        let (due_in_s, grace_s) = (check_in.due.as_secs(), check_in.grace.as_secs());
+        let set = json!({"due_in_s": due_in_s, "grace_s": grace_s, "note": "driving home"});
+        api.post("/v1/check-ins", &session.access, set).await?.ok().context("a check-in")?;
+    }
+    Ok(session)
+}
+
+fn check(mover: &Mover, moved: &Moved, heard: &OfOne) -> Vec<String> {
+    let name = mover.name;
+    let emergencies = mover.emergencies();
+    let mut must = vec![
+        (moved.acked == moved.sent, format!("every fix of {name} acked ({} of {})", moved.acked, moved.sent)),
+        (heard.refused_first, format!("no position of {name} before an emergency")),
+        (
+            heard.raised == emergencies,
+            format!("{emergencies} alerts that {name} needs help ({})", heard.raised),
+        ),
+        (moved.ended == emergencies, format!("{emergencies} ends by {name} ({})", moved.ended)),
+        (heard.ended == emergencies, format!("{emergencies} alerts that {name} is safe ({})", heard.ended)),
+        (heard.unavailable == emergencies, format!("an end of {name}'s positions with each emergency")),
+        (heard.forbidden == 0, format!("no position of {name} outside an emergency ({})", heard.forbidden)),
+        (emergencies == 0 || heard.positions > 0, format!("positions of {name} in the emergency")),
         // A reader that is slower than the phone gets the newest, not all: most of them all the same.
         (
-            listened.positions * 10 >= ridden.during_sos * 8,
-            format!("the positions of the emergency ({} of {})", listened.positions, ridden.during_sos),
+            heard.positions * 10 >= moved.during_sos * 8,
+            format!("the positions of {name}'s SOS ({} of {})", heard.positions, moved.during_sos),
         ),
     ];
+    for fence in &mover.fences {
+        let (entered, left) = visits(&mover.track, fence.center);
+        for (kind, wanted) in [("enter", entered), ("exit", left)] {
+            let told = heard
+                .crossings
+                .iter()
+                .filter(|(k, fence_name)| k == kind && fence_name == fence.name)
+                .count();
+            let what =
+                format!("{kind} of {} by {name}: told {told} times, the track has {wanted}", fence.name);
+            must.push((told == wanted, what));
+        }
+    }
     must.into_iter().filter(|(holds, _)| !holds).map(|(_, what)| what).collect()
 }
 
-/// What REST says after the end.
-async fn after_the_end(api: &Api, ada: &Session, tokens: &Mutex<Session>) -> anyhow::Result<Vec<String>> {
+/// What REST says after the end: nobody is visible, and everybody reads who saw them.
+async fn after_the_end(
+    contact: &mut Contact,
+    cast: &[Mover],
+    sessions: &[Session],
+) -> anyhow::Result<Vec<String>> {
     let mut faults = Vec::new();
-    let bo = fresh(api, tokens).await?;
-    let location = api.get(&format!("/v1/people/{}/location", ada.user), &bo).await?;
-    if location.code() != "not_available" {
-        faults.push(format!("no position after the end over REST ({})", location.status));
-    }
-    let ada = api.refresh(ada).await?;
-    let disclosures = api.get("/v1/me/disclosures", &ada.access).await?.ok()?;
-    let seen = disclosures["items"].as_array().map_or(0, Vec::len);
-    println!(
-        "after  Ada  reads who saw her: {} for {} fixes",
-        disclosures["items"][0]["viewer_name"], disclosures["items"][0]["fixes"]
-    );
-    if seen != 1 {
-        faults.push(format!("one line in who saw Ada ({seen})"));
+    let api = contact.api.clone();
+    contact.session = api.refresh(&contact.session).await?;
+    for (mover, session) in cast.iter().zip(sessions) {
+        let path = format!("/v1/people/{}/location", session.user);
+        let location = api.get(&path, &contact.session.access).await?;
+        if location.code() != "not_available" {
+            faults
+                .push(format!("no position of {} after the end over REST ({})", mover.name, location.status));
+        }
+        let session = api.refresh(session).await?;
+        let disclosures = api.get("/v1/me/disclosures", &session.access).await?.ok()?;
+        let rows = disclosures["items"].as_array().cloned().unwrap_or_default();
+        let seen: Vec<String> =
+            rows.iter().map(|r| format!("{} saw {} fixes", r["viewer_name"], r["fixes"])).collect();
+        let told = if seen.is_empty() { "nobody".to_owned() } else { seen.join(", ").replace('"', "") };
+        println!("after  {:<5} reads who saw them: {told}", mover.name);
+        if rows.len() != mover.emergencies() {
+            faults.push(format!("{} rows in who saw {} ({})", mover.emergencies(), mover.name, rows.len()));
+        }
     }
     Ok(faults)
 }
