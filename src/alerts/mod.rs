@@ -5,6 +5,7 @@
 
 mod alert;
 mod check_in;
+mod check_ins;
 mod emergency;
 mod engine;
 mod raise;
@@ -21,6 +22,7 @@ pub use alert::{
     Alert, AlertDraft, AlertKind, AlertView, Audience, Delivery, DeliveryState, Inboxed, Lane, Recipients,
 };
 pub use check_in::{CheckIn, CheckInDue, CheckInState};
+pub use check_ins::{CheckInIn, CheckIns};
 pub use emergency::{
     Claim, Command, Emergency, EmergencyKind, EndWith, Ended, LIFETIME, Manner, Next, Opening, State, Telling,
 };
