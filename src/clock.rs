@@ -215,6 +215,17 @@ impl Clock {
             Source::Manual { passed, .. } => Monotonic(*passed.borrow()),
         }
     }
+    /// Waits until this clock shows `end`. Unlike a sleep for what is left, it misses no step of a manual clock.
+    pub async fn sleep_until(&self, end: Timestamp) {
+        match &*self.0 {
+            Source::Real { .. } => self.sleep(end.since(self.now())).await,
+            Source::Manual { start, passed } => {
+                let end = end.since(*start);
+                // The sender lives in `self`, so the wait ends only by the clock's hand.
+                let _ = passed.subscribe().wait_for(|now| *now >= end).await;
+            }
+        }
+    }
     /// Waits until that much of this clock's time has passed.
     pub async fn sleep(&self, for_: Duration) {
         match &*self.0 {
@@ -265,5 +276,9 @@ mod tests {
         clock.advance(Duration::from_secs(1));
         sleep.await;
         assert_eq!(clock.now().unix_ms(), 10_000);
+        clock.sleep_until(Timestamp::from_unix_ms(10_000)).await;
+        let until = clock.sleep_until(Timestamp::from_unix_ms(11_000));
+        clock.advance(Duration::from_secs(1));
+        until.await;
     }
 }

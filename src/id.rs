@@ -53,6 +53,8 @@ ids! {
     GeofenceId
     /// An emergency; the raising phone makes it.
     EmergencyId
+    /// A timer that a person completes, or their contacts are told.
+    CheckInId
     /// Something to tell somebody.
     AlertId
     /// A crossing of a fence's edge; derived from what caused it, so a repeat has the same id.

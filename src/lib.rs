@@ -10,7 +10,8 @@
 //!   [`runtime`] (tasks).
 //! - **Wire**: [`bus`] (a bell between parts; it may lose what it carries).
 //! - **Rooms**, each with types, pure rules, a service and a store trait: [`identity`] (accounts, devices, tokens),
-//!   [`trust`] (links, who may see whom), [`tracking`] (fixes, fences, transitions), [`alerts`] (inboxes, emergencies).
+//!   [`trust`] (links, who may see whom), [`tracking`] (fixes, fences, transitions), [`alerts`] (inboxes, emergencies,
+//!   check-ins).
 //! - **Cellar**: [`store`] (everything that must not be lost).
 //! - **Doors**, which hold no rules: [`http`] (REST), [`stream`] (the WebSocket), before [`services`] (the rooms).
 //! - **House**: [`app`] (wires it all), [`config`] (settings), [`cli`] (commands), [`doctor`], [`telemetry`], and

@@ -7,6 +7,8 @@
 
 #[path = "store_contract/alerts.rs"]
 mod alerts;
+#[path = "store_contract/check_ins.rs"]
+mod check_ins;
 #[path = "store_contract/emergencies.rs"]
 mod emergencies;
 #[path = "store_contract/fixes.rs"]
@@ -108,6 +110,16 @@ macro_rules! keeps_every_promise {
                 lists_show_the_state_that_people_see
                 what_is_due_is_found
                 raising_deliveries_are_listed_without_duress;
+            check_ins:
+                a_check_in_reads_back_as_it_was_set
+                check_ins_come_in_pages_and_those_that_wait_first
+                a_check_in_changes_from_the_version_it_names
+                a_miss_and_its_emergency_are_one
+                a_miss_joins_what_is_open
+                of_a_completion_and_a_miss_one_is_stored
+                a_dropped_miss_leaves_all_or_nothing
+                a_timer_finds_the_check_ins_to_look_at
+                forgotten_check_ins_never_fire;
             writing:
                 concurrent_writers_leave_no_gap
                 concurrent_raises_open_one_emergency

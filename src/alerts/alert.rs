@@ -19,6 +19,8 @@ pub enum AlertKind {
     EmergencyUpdate,
     /// A trust link was asked, accepted or changed.
     Link,
+    /// A check-in is to be completed.
+    CheckIn,
 }
 
 impl AlertKind {
@@ -29,11 +31,12 @@ impl AlertKind {
             Self::Emergency => "emergency",
             Self::EmergencyUpdate => "emergency_update",
             Self::Link => "link",
+            Self::CheckIn => "check_in",
         }
     }
     /// From [`AlertKind::word`].
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Geofence, Self::Emergency, Self::EmergencyUpdate, Self::Link]
+        [Self::Geofence, Self::Emergency, Self::EmergencyUpdate, Self::Link, Self::CheckIn]
             .into_iter()
             .find(|k| k.word() == word)
     }

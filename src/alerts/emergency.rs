@@ -14,6 +14,8 @@ use std::time::Duration;
 pub const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// That it will is announced so long before.
 const WARNING: Duration = Duration::from_secs(30 * 60);
+/// How far before its opening the trail that contacts see begins, unless a missed check-in raised it.
+const LOOK_BACK: Duration = Duration::from_secs(600);
 
 /// What is the matter.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, utoipa::ToSchema)]
@@ -127,7 +129,8 @@ pub struct Emergency {
     pub state: State,
     /// When it was raised.
     pub opened_at: Timestamp,
-    /// What the look-back is counted from: the opening; for a check-in, when that was set.
+    /// The oldest fix that contacts see: 10 minutes before the opening; if a missed check-in raised it, when that was
+    /// set.
     pub trail_from: Timestamp,
     /// When contacts were told.
     pub active_at: Option<Timestamp>,
@@ -247,7 +250,7 @@ impl Emergency {
             message: opening.message,
             state: if waits { State::Countdown } else { State::Active },
             opened_at: now,
-            trail_from: now,
+            trail_from: now - LOOK_BACK,
             active_at: (!waits).then_some(now),
             countdown_until,
             ended_at: None,

@@ -1,15 +1,18 @@
 //! Alerts: what is to be told, to whom, and the emergencies that are told first.
 //!
-//! [`Emergency`] is the state machine (pure). [`Engine`] turns transitions into alerts; [`Alerts`] is the service
-//! behind raising, ending, claiming, the inbox and the timers.
+//! [`Emergency`] and [`CheckIn`] are the state machines (pure). [`Engine`] turns transitions into alerts; [`Alerts`]
+//! is the service behind raising, ending, claiming, check-ins, the inbox and the timers.
 
 mod alert;
+mod check_in;
+mod check_ins;
 mod emergency;
 mod engine;
 mod raise;
 mod refusal;
 mod service;
 mod store;
+mod store_check_in;
 mod telling;
 mod text;
 mod timers;
@@ -18,6 +21,8 @@ mod view;
 pub use alert::{
     Alert, AlertDraft, AlertKind, AlertView, Audience, Delivery, DeliveryState, Inboxed, Lane, Recipients,
 };
+pub use check_in::{CheckIn, CheckInDue, CheckInState};
+pub use check_ins::{CheckInIn, CheckIns};
 pub use emergency::{
     Claim, Command, Emergency, EmergencyKind, EndWith, Ended, LIFETIME, Manner, Next, Opening, State, Telling,
 };
@@ -26,4 +31,5 @@ pub use raise::{Note, Raise};
 pub use refusal::AlertError;
 pub use service::{Accepted, Alerts};
 pub use store::{AlertsStore, Change, Committed, Party, Raised, TransitionAlert, TransitionCommit};
+pub use store_check_in::{CheckInCreated, CheckInPlace, CheckInStore, Fired};
 pub use view::{ClaimView, DeliveryView, EmergencyView, contact_view, subject_view};

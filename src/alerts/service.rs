@@ -118,7 +118,7 @@ impl Alerts {
     }
 
     /// Whether this person's openings are now told as one. A store that cannot count never stands before a raise.
-    async fn openings_exceeded(&self, subject: UserId, now: Timestamp) -> bool {
+    pub(super) async fn openings_exceeded(&self, subject: UserId, now: Timestamp) -> bool {
         let since = now - Duration::from_secs(3600);
         self.store.openings_since(subject, since).await.is_ok_and(|n| n >= OPENINGS_AN_HOUR)
     }
@@ -225,7 +225,7 @@ impl Alerts {
     }
 
     /// Rings every bell of a changed emergency.
-    async fn ring(&self, next: &Next, committed: Committed) {
+    pub(super) async fn ring(&self, next: &Next, committed: Committed) {
         let emergency = &next.emergency;
         self.rescheduled.notify_one();
         self.bus.publish(Event::Visibility { subject: emergency.subject });
@@ -246,11 +246,13 @@ impl Alerts {
         Ok(links)
     }
 
-    /// Ends what is open before the account is deleted, and says so to contacts in words that outlive it.
+    /// Ends what is open before the account is deleted, and says so to contacts in words that outlive it. No check-in
+    /// fires any more.
     ///
     /// # Errors
     /// When the store failed.
     pub async fn forget(&self, subject: UserId) -> Result<(), AlertError> {
+        self.store.forget_check_ins(subject).await?;
         for open in self.store.open_of(subject).await? {
             let contacts = self.contacts_with_part(subject).await?;
             let farewell = |contact: UserId| AlertDraft {
@@ -274,7 +276,7 @@ impl Alerts {
         Ok(())
     }
 
-    fn note_to(&self, person: UserId, kind: AlertKind, severity: Severity) -> AlertDraft {
+    pub(super) fn note_to(&self, person: UserId, kind: AlertKind, severity: Severity) -> AlertDraft {
         AlertDraft {
             id: AlertId::fresh(&self.clock),
             kind,
@@ -458,6 +460,6 @@ impl Alerts {
 }
 
 /// Marks an alert as one of many: a provider shows it in place of the one before.
-fn coalesce(draft: &mut AlertDraft) {
+pub(super) fn coalesce(draft: &mut AlertDraft) {
     draft.params.insert("coalesced".to_owned(), "true".to_owned());
 }

@@ -1,10 +1,15 @@
 //! What a change of an emergency tells, and to whom.
 
-use super::{AlertDraft, AlertKind, Audience, Emergency, Lane, Recipients, State, Telling};
+use super::{
+    AlertDraft, AlertKind, Audience, CheckIn, Emergency, EmergencyKind, Lane, Recipients, State, Telling,
+};
 use crate::clock::Timestamp;
 use crate::id::{AlertId, derived};
 use crate::tracking::Severity;
 use std::collections::BTreeMap;
+
+const RAISED_AGAIN: &str = "emergency.raised_again";
+const CHECK_IN_MISSED: &str = "emergency.check_in_missed";
 
 /// The alerts of a change. Their ids follow from emergency, version and place, so a repeat is the same alert.
 pub(super) fn drafts(
@@ -39,10 +44,8 @@ pub(super) fn drafts(
         let all_or_deaf = if e.apparent.is_some() { Audience::DeafToDuress } else { Audience::All };
         let still_told = if e.apparent.is_some() { Audience::HearDuress } else { Audience::All };
         let made = match telling {
-            Telling::Raised => draft("emergency.raised", raising, Severity::Critical, to(Audience::All)),
-            Telling::RaisedAgain => {
-                draft("emergency.raised_again", raising, Severity::Critical, to(Audience::All))
-            }
+            Telling::Raised => draft(raised(e.kind), raising, Severity::Critical, to(Audience::All)),
+            Telling::RaisedAgain => draft(RAISED_AGAIN, raising, Severity::Critical, to(Audience::All)),
             Telling::UnderDuress => {
                 draft("emergency.duress", raising, Severity::Critical, to(Audience::HearDuress))
             }
@@ -66,6 +69,25 @@ pub(super) fn drafts(
         }
     }
     out
+}
+
+/// A check-in joins an emergency in its own words: nobody asked for help again.
+pub(super) fn tell_of_missed(told: &mut [AlertDraft], check_in: &CheckIn) {
+    for draft in told.iter_mut().filter(|draft| draft.template == RAISED_AGAIN) {
+        draft.template = CHECK_IN_MISSED;
+        if let Some(note) = &check_in.note {
+            draft.params.insert("message".to_owned(), note.clone());
+        }
+    }
+}
+
+fn raised(kind: EmergencyKind) -> &'static str {
+    match kind {
+        EmergencyKind::CheckIn => CHECK_IN_MISSED,
+        EmergencyKind::Sos | EmergencyKind::Silent | EmergencyKind::Fall | EmergencyKind::Other => {
+            "emergency.raised"
+        }
+    }
 }
 
 fn ended(state: State) -> &'static str {

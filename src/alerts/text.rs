@@ -17,6 +17,11 @@ const TEXTS: &[(&str, &str, &str)] = &[
         "{name} needs help",
         "{name} raised an emergency ({kind}). Open it to see where they are.",
     ),
+    (
+        "emergency.check_in_missed",
+        "{name} missed a check-in",
+        "{name} did not check in as agreed. Open it to see where they are.",
+    ),
     ("emergency.raised_again", "{name} asks for help again", "{name} raised the emergency again."),
     (
         "emergency.duress",
@@ -37,6 +42,7 @@ const TEXTS: &[(&str, &str, &str)] = &[
         "An emergency ended",
         "Somebody who trusted you deleted their account; their emergency has ended.",
     ),
+    ("check_in.due", "Are you safe?", "Your check-in is due. Complete it, or your contacts are told."),
     (
         "link.asked",
         "{name} asks for your trust",

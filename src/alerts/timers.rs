@@ -1,6 +1,7 @@
-//! Timers of emergencies: countdowns and expiry. They are rows, so a restart forgets none.
+//! Timers of emergencies (countdowns, expiry) and of check-ins. They are rows, so a restart forgets none.
 
 use super::{Alerts, Command};
+use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::runtime::Tasks;
 use std::sync::Arc;
@@ -17,35 +18,49 @@ impl Alerts {
         let (alerts, stop) = (Arc::clone(self), tasks.stop());
         tasks.spawn("timers", async move {
             loop {
-                let wait = match alerts.fire_due().await {
-                    Ok(wait) => wait,
-                    Err(error) => {
-                        tracing::error!(%error, "timers could not be read; they are tried again");
-                        RETRY
-                    }
-                };
+                let next = alerts.fire_due().await;
                 tokio::select! {
                     () = stop.cancelled() => break,
-                    () = alerts.clock.sleep(wait) => {}
+                    () = alerts.clock.sleep_until(next) => {}
                     () = alerts.rescheduled.notified() => {}
                 }
             }
         });
     }
 
-    /// Fires what is due now; how long until the next.
-    async fn fire_due(&self) -> Stored<Duration> {
+    /// Fires what is due now; when to look again. What fails of one kind of timer does not hold up the other.
+    async fn fire_due(&self) -> Timestamp {
         let now = self.clock.now();
+        let next = [self.fire_emergencies(now).await, self.fire_check_ins(now).await];
+        let next = next.map(|fired| match fired {
+            Ok(next) => next.unwrap_or(now + LOOK),
+            Err(error) => {
+                tracing::error!(%error, "timers could not be read; they are tried again");
+                now + RETRY
+            }
+        });
+        next.into_iter().fold(now + LOOK, Timestamp::min)
+    }
+
+    /// Fires what is due of emergencies; when the next is.
+    async fn fire_emergencies(&self, now: Timestamp) -> Stored<Option<Timestamp>> {
         for emergency in self.store.due(now).await? {
             let last_sign = self.tracking.last_sign(emergency.subject).await?;
             if let Some(next) = emergency.apply(Command::Due(last_sign), now)
                 && let Err(error) = self.store_change(next, None, now).await
             {
                 tracing::error!(%error, emergency = %emergency.id, "a timer could not be fired; it is tried again");
-                return Ok(RETRY);
+                return Ok(Some(now + RETRY));
             }
         }
-        let next = self.store.next_due().await?;
-        Ok(next.map_or(LOOK, |due| due.since(self.clock.now()).min(LOOK)))
+        self.store.next_due().await
+    }
+
+    /// Fires what is due of check-ins; when the next is.
+    async fn fire_check_ins(&self, now: Timestamp) -> Stored<Option<Timestamp>> {
+        if !self.check_ins().fire_due(now).await? {
+            return Ok(Some(now + RETRY));
+        }
+        self.store.next_check_in().await
     }
 }

@@ -23,6 +23,7 @@ use utoipa::{IntoResponses, OpenApi};
         (name = "geofences", description = "Places that tell when they are entered or left."),
         (name = "locations", description = "Fixes, and who may see them."),
         (name = "emergencies", description = "Raising, ending, claiming."),
+        (name = "check-ins", description = "Timers that raise an emergency unless they are completed."),
         (name = "alerts", description = "A person's inbox."),
         (name = "operations", description = "For those who run it."),
     )

@@ -9,6 +9,7 @@ mod accounts;
 mod alerts;
 mod auth;
 mod body;
+mod check_ins;
 mod devices;
 mod docs;
 mod emergencies;
@@ -69,6 +70,7 @@ fn routes(with_metrics: bool) -> OpenApiRouter<Services> {
         .merge(links::routes())
         .merge(people::routes())
         .merge(emergencies::routes())
+        .merge(check_ins::routes())
         .merge(alerts::routes())
         .merge(health::routes(with_metrics));
     let uploads = OpenApiRouter::new().merge(geofences::routes()).merge(locations::routes());

@@ -7,8 +7,6 @@ use std::time::Duration;
 
 /// How long a decision may be used before it is made again.
 pub const LEASE: Duration = Duration::from_secs(60);
-/// How far before the opening of an emergency its trail begins.
-pub const LOOK_BACK: Duration = Duration::from_secs(600);
 
 /// Why a position may be seen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,7 +37,7 @@ pub struct EmergencyFacts {
     pub id: EmergencyId,
     /// Whose.
     pub subject: UserId,
-    /// When it was raised; for a check-in, when that was set.
+    /// The oldest fix of the trail that it opens to contacts.
     pub trail_from: Timestamp,
     /// Whether it was ended under duress: to the subject's tokens it is over.
     pub duress: bool,
@@ -106,7 +104,7 @@ pub fn visibility(
     // One that the subject knows of comes first: what it shows is listed to them.
     let emergency =
         mine.min_by_key(|e| (e.duress, e.trail_from)).filter(|_| link.scopes.has(Scope::EmergencyLocation));
-    let trail = emergency.map(|e| e.trail_from - LOOK_BACK);
+    let trail = emergency.map(|e| e.trail_from);
     let (basis, from, covert) = match emergency {
         // To the subject's tokens a duress end is an end, so what a link shows always is shown as always.
         Some(e) if !(e.duress && always) => (Basis::Emergency(e.id), trail?, e.duress),

@@ -10,13 +10,13 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 /// A server in a process of its own.
-struct Server {
+pub(crate) struct Server {
     child: Child,
-    api: Api,
+    pub(crate) api: Api,
 }
 
 impl Server {
-    async fn start(folder: &TempDir) -> Self {
+    pub(crate) async fn start(folder: &TempDir) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_cima"))
             .args(["serve", "--listen", "127.0.0.1:0", "--password-memory-kib", "64", "--data-dir"])
             .arg(folder.path())
@@ -30,7 +30,7 @@ impl Server {
         Self { child, api: Api::new(base).unwrap() }
     }
     /// SIGKILL, and waits until it is gone.
-    fn kill(self) {
+    pub(crate) fn kill(self) {
         drop(self);
     }
 }

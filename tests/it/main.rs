@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a server that does not answer has failed the test")]
 
 mod bad_input;
+mod check_ins;
 mod duress;
 mod dwell;
 mod emergencies;

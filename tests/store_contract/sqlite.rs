@@ -3,6 +3,7 @@
 use crate::world::new_account;
 use crate::{Backend, Stores, T0, by_polls, id};
 use async_trait::async_trait;
+use cima::alerts::{AlertKind, AlertsStore};
 use cima::clock::Clock;
 use cima::error::StoreError;
 use cima::id::UserId;
@@ -158,6 +159,9 @@ async fn nothing_is_scanned_that_has_an_index() {
         "SELECT * FROM emergencies WHERE ended_at IS NULL AND subject_id = x''",
         "SELECT min(due_at) FROM emergencies WHERE due_at IS NOT NULL",
         "SELECT * FROM emergencies WHERE due_at <= 5",
+        "SELECT min(wakes_at) FROM check_ins WHERE wakes_at IS NOT NULL",
+        "SELECT * FROM check_ins WHERE wakes_at <= 5 ORDER BY wakes_at, id",
+        "SELECT count(*) FROM check_ins WHERE subject_id = x'' AND (state <> 'waiting') = 0",
         "SELECT 1 FROM transitions WHERE alerted = 1 AND geofence_id = x'' AND kind = 'enter' AND at > 1 AND at <= 2",
         "SELECT * FROM disclosures d WHERE d.subject_id = x'' AND d.covert = 0 AND d.id < 9 ORDER BY d.id DESC",
         "SELECT * FROM alerts a JOIN deliveries d ON d.alert_id = a.id WHERE a.emergency_id = x''",
@@ -173,4 +177,48 @@ async fn nothing_is_scanned_that_has_an_index() {
             assert!(!step.starts_with("SCAN") || step.contains("USING"), "{lookup}: {step}");
         }
     }
+}
+
+/// What an earlier version stored is there after its alerts were moved into a new table.
+#[tokio::test]
+async fn alerts_and_deliveries_outlive_the_migration_of_their_tables() {
+    let (dir, old) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let all = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("migrations/sqlite/cima");
+    for name in ["0001_identity.sql", "0002_trust.sql", "0003_tracking.sql", "0004_alerts.sql"] {
+        std::fs::copy(all.join(name), old.path().join(name)).unwrap();
+    }
+    let options = sqlx::sqlite::SqliteConnectOptions::new()
+        .filename(dir.path().join("cima.db"))
+        .create_if_missing(true)
+        .foreign_keys(true);
+    let mut conn = options.connect().await.unwrap();
+    let migrator = sqlx::migrate::Migrator::new(old.path()).await.unwrap();
+    migrator.run_direct(None, &mut conn, false).await.unwrap();
+    let story = "
+        INSERT INTO accounts (id, handle, password_hash, display_name, locale, time_zone, created_at)
+            VALUES (zeroblob(16), 'anna', '$', 'Anna', 'en', 'UTC', 0);
+        INSERT INTO emergencies (id, subject_id, kind, state, opened_at, trail_from, active_at, version, due_at, warned)
+            VALUES (zeroblob(16), zeroblob(16), 'sos', 'active', 1000000, 1000000, 1000000, 1, 5, 0);
+        INSERT INTO alerts (id, kind, severity, subject_id, at, template, params, late, lane, covert, stored_at)
+            VALUES (zeroblob(16), 'link', 'info', zeroblob(16), 1, 'link.asked', '{}', 0, 'routine', 0, 1);
+        INSERT INTO inbox_heads VALUES (zeroblob(16), 1);
+        INSERT INTO inbox VALUES (zeroblob(16), 1, zeroblob(16));
+        INSERT INTO deliveries VALUES (zeroblob(16), zeroblob(16), 1, 2, NULL, NULL);";
+    sqlx::raw_sql(story).execute(&mut conn).await.unwrap();
+    conn.close().await.unwrap();
+
+    let stores = sqlite::open(dir.path(), Clock::manual(T0)).await.unwrap();
+    let anna = UserId(uuid::Uuid::nil());
+    let inbox = stores.main.inbox_after(anna, 0, 9).await.unwrap();
+    assert_eq!(inbox[0].alert.as_ref().map(|a| a.kind), Some(AlertKind::Link));
+    let open = stores.main.open_of(anna).await.unwrap();
+    assert_eq!(open[0].trail_from.unix_ms(), 400_000, "the look-back is in it now");
+    let mut reader = stranger(&dir).await;
+    let sent = sqlx::query_scalar::<_, i64>("SELECT sent_at FROM deliveries");
+    assert_eq!(sent.fetch_all(&mut reader).await.unwrap(), vec![2]);
+    let broken = sqlx::query("PRAGMA foreign_key_check").fetch_all(&mut reader).await.unwrap();
+    assert!(broken.is_empty());
+    stores.main.forget(anna, T0).await.unwrap();
+    let left = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM alerts a, deliveries d");
+    assert_eq!(left.fetch_one(&mut reader).await.unwrap(), 0, "and they still go with their account");
 }

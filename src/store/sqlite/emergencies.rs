@@ -127,6 +127,21 @@ pub(super) async fn raise(
     alerts: &[AlertDraft],
 ) -> Stored<Raised> {
     let mut tx = store.db.writer.begin(Lane::Emergency).await?;
+    let raised = raise_in(&mut tx, emergency, client_id, alerts, store.clock.now()).await?;
+    if matches!(raised, Raised::Opened(_)) {
+        tx.commit().await?;
+    }
+    Ok(raised)
+}
+
+/// Raises in a transaction that its owner commits if the emergency was opened.
+pub(super) async fn raise_in(
+    tx: &mut Tx<'_>,
+    emergency: &Emergency,
+    client_id: EmergencyId,
+    alerts: &[AlertDraft],
+    now: Timestamp,
+) -> Stored<Raised> {
     let by_id = query_as::<_, EmergencyRow>(emergencies!(
         "WHERE e.id = (SELECT emergency_id FROM emergency_ids WHERE subject_id = ? AND client_id = ?)"
     ));
@@ -139,17 +154,16 @@ pub(super) async fn raise(
     if let Some(open) = tx.one(open.bind(emergency.subject.0)).await? {
         return Ok(Raised::Open(open.try_into()?));
     }
-    if !insert(&mut tx, emergency).await? {
+    if !insert(tx, emergency).await? {
         return Ok(Raised::IdTaken);
     }
     for id in [client_id, emergency.id] {
-        name(&mut tx, emergency, id, false).await?;
+        name(tx, emergency, id, false).await?;
     }
-    let mut telling = Telling::at(store.clock.now());
+    let mut telling = Telling::at(now);
     for alert in alerts {
-        telling.tell(&mut tx, alert).await?;
+        telling.tell(tx, alert).await?;
     }
-    tx.commit().await?;
     Ok(Raised::Opened(telling.committed()))
 }
 
@@ -184,8 +198,21 @@ async fn name(tx: &mut Tx<'_>, e: &Emergency, id: EmergencyId, joined: bool) -> 
 
 /// Stores a change if the version is still the one it was made from.
 pub(super) async fn change(store: &SqliteStore, change: Change<'_>) -> Stored<Option<Committed>> {
-    let e = change.emergency;
     let mut tx = store.db.writer.begin(Lane::Emergency).await?;
+    let committed = change_in(&mut tx, change, store.clock.now()).await?;
+    if committed.is_some() {
+        tx.commit().await?;
+    }
+    Ok(committed)
+}
+
+/// Changes in a transaction that its owner commits if something was changed.
+pub(super) async fn change_in(
+    tx: &mut Tx<'_>,
+    change: Change<'_>,
+    now: Timestamp,
+) -> Stored<Option<Committed>> {
+    let e = change.emergency;
     let update = query(
         "UPDATE emergencies SET state = ?, active_at = ?, countdown_until = ?, ended_at = ?, apparent_state = ?,
              apparent_at = ?, version = ?, due_at = ?, warned = ?
@@ -210,12 +237,11 @@ pub(super) async fn change(store: &SqliteStore, change: Change<'_>) -> Stored<Op
         tx.run(keep).await?;
     }
     if let Some(joined) = change.joined {
-        name(&mut tx, e, joined, true).await?;
+        name(tx, e, joined, true).await?;
     }
-    let mut telling = Telling::at(store.clock.now());
+    let mut telling = Telling::at(now);
     for alert in change.alerts {
-        telling.tell(&mut tx, alert).await?;
+        telling.tell(tx, alert).await?;
     }
-    tx.commit().await?;
     Ok(Some(telling.committed()))
 }

@@ -5,6 +5,7 @@
 //! is on the disk. Reads go to small read-only pools; `cima.db` has a second pool that only emergencies use.
 
 mod alerts;
+mod check_ins;
 mod connect;
 mod emergencies;
 mod failure;
