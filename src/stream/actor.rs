@@ -52,6 +52,7 @@ pub(super) struct Actor {
     faults_since: Instant,
     heard_at: Instant,
     pinged_at: Instant,
+    looked_at: Instant,
     _registration: Registration,
 }
 
@@ -84,6 +85,7 @@ pub(super) async fn run(stream: Stream, caller: Caller, socket: WebSocket) {
         faults_since: now,
         heard_at: now,
         pinged_at: now,
+        looked_at: now,
         _registration: registration,
     };
     let ended = match Box::pin(actor.welcome()).await {
@@ -403,12 +405,13 @@ impl Actor {
 
     fn next_tick(&self) -> Instant {
         let ping = self.pinged_at + self.stream.settings.heartbeat;
-        if self.watches.is_empty() { ping } else { ping.min(Instant::now() + WATCH_TICK) }
+        if self.watches.is_empty() { ping } else { ping.min(self.looked_at + WATCH_TICK) }
     }
 
     /// Pings, notices a dead peer, and looks again at what a lost bell may have hidden.
     async fn tick(&mut self) -> Step {
         let heartbeat = self.stream.settings.heartbeat;
+        self.looked_at = Instant::now();
         if self.pinged_at.elapsed() >= heartbeat {
             if self.heard_at.elapsed() > heartbeat * 2 + heartbeat / 2 && self.fixes.unacked == 0 {
                 return Err(Ended::Gone);

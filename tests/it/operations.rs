@@ -85,16 +85,14 @@ const PATHS: &[(&str, &[&str])] = &[
     ("/livez", &["get"]),
     ("/readyz", &["get"]),
     ("/metrics", &["get"]),
-];
-
-/// Paths of the contract that nobody has built yet; one that is built moves up.
-const TO_BUILD: &[(&str, &[&str])] = &[
-    ("/v1/me/export", &["get"]),
-    ("/v1/devices/{id}/push/{channel}", &["put", "delete"]),
     ("/v1/check-ins", &["post", "get"]),
     ("/v1/check-ins/{id}/complete", &["post"]),
     ("/v1/check-ins/{id}", &["delete"]),
 ];
+
+/// Paths of the contract that nobody has built yet; one that is built moves up.
+const TO_BUILD: &[(&str, &[&str])] =
+    &[("/v1/me/export", &["get"]), ("/v1/devices/{id}/push/{channel}", &["put", "delete"])];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_document_names_every_path_of_the_contract_and_no_other() {
