@@ -7,7 +7,6 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use std::time::Duration;
 use tempfile::TempDir;
-use uuid::Uuid;
 
 const PATH: &str = "/v1/check-ins";
 
@@ -186,11 +185,11 @@ async fn across_sigkill_it_fires_once() {
         let api = &server.api;
         let (ada, bo) = (api.sign_up("ada", "Ada").await.unwrap(), api.sign_up("bo_n", "Bo").await.unwrap());
         api.link(&ada, &bo, "bo_n", &["alerts"]).await.unwrap();
-        let body = json!({"due_in_s": 1, "grace_s": 0});
-        let completed = api.post(PATH, &ada.access, body.clone()).await.unwrap().ok().unwrap();
+        let body = |due_in_s: u64| json!({"due_in_s": due_in_s, "grace_s": 0});
+        let completed = api.post(PATH, &ada.access, body(3)).await.unwrap().ok().unwrap();
         let done = api.post(&format!("{}/complete", path_of(&completed)), &ada.access, json!({})).await;
         assert_eq!(done.unwrap().status, 200);
-        api.post(PATH, &ada.access, body).await.unwrap().ok().unwrap();
+        api.post(PATH, &ada.access, body(1)).await.unwrap().ok().unwrap();
         server.kill();
 
         let mut emergency = Value::Null;
@@ -205,6 +204,15 @@ async fn across_sigkill_it_fires_once() {
             }
             server.kill();
         }
+
+        // When somebody else's has fired that was due later, the completed one's time is over.
+        let server = Server::start(&folder).await;
+        let api = &server.api;
+        let (eve, flo) = (api.sign_up("eve", "Eve").await.unwrap(), api.sign_up("flo", "Flo").await.unwrap());
+        api.link(&eve, &flo, "flo", &["alerts"]).await.unwrap();
+        api.post(PATH, &eve.access, body(3)).await.unwrap().ok().unwrap();
+        fired(api, &flo).await;
+        look_for_one(api, &ada, &bo, &emergency).await;
     }
 }
 
@@ -329,7 +337,7 @@ fn seq_of(feature: &Value) -> i64 {
 async fn they_are_made_once_listed_in_pages_and_nobody_elses() {
     let node = TestNode::start_manual().await;
     let (ada, eve) = (node.person("Ada").await, node.person("Eve").await);
-    let id = Uuid::now_v7().to_string();
+    let id = cima::id::fresh(&node.clock).to_string();
     let body = json!({"id": id, "due_in_s": 60, "grace_s": 0});
     let first = set(&ada, body.clone()).await;
     let repeated = ada.post(PATH, json!({"id": id, "due_in_s": 999})).await;
@@ -344,7 +352,7 @@ async fn they_are_made_once_listed_in_pages_and_nobody_elses() {
 
     for (method, path) in [("POST", format!("{PATH}/{id}/complete")), ("DELETE", format!("{PATH}/{id}"))] {
         assert_eq!(eve.call(method, &path, json!({})).await.code(), "not_found");
-        let unknown = path.replace(&id, &Uuid::now_v7().to_string());
+        let unknown = path.replace(&id, &cima::id::fresh(&node.clock).to_string());
         assert_eq!(ada.call(method, &unknown, json!({})).await.code(), "not_found");
     }
     assert_eq!(items(&eve, PATH).await, Vec::<Value>::new());

@@ -80,14 +80,14 @@ const PATHS: &[(&str, &[&str])] = &[
     ("/v1/emergencies/{id}/unclaim", &["post"]),
     ("/v1/emergencies/{id}/resolve", &["post"]),
     ("/v1/emergencies/{id}/cancel", &["post"]),
+    ("/v1/check-ins", &["post", "get"]),
+    ("/v1/check-ins/{id}/complete", &["post"]),
+    ("/v1/check-ins/{id}", &["delete"]),
     ("/v1/alerts", &["get"]),
     ("/v1/alerts/{id}/ack", &["post"]),
     ("/livez", &["get"]),
     ("/readyz", &["get"]),
     ("/metrics", &["get"]),
-    ("/v1/check-ins", &["post", "get"]),
-    ("/v1/check-ins/{id}/complete", &["post"]),
-    ("/v1/check-ins/{id}", &["delete"]),
 ];
 
 /// Paths of the contract that nobody has built yet; one that is built moves up.
