@@ -395,6 +395,17 @@ impl Emergency {
         }
     }
 
+    /// Takes what a further raise knows better: where the person is now, and words if there were none.
+    pub fn enrich(&mut self, message: Option<&str>, fix: Option<&Fix>) {
+        if self.message.is_none() {
+            self.message = message.map(str::to_owned);
+        }
+        let newer = |new: &&Fix| self.opening_fix.as_ref().is_none_or(|old| old.order() < new.order());
+        if let Some(fix) = fix.filter(newer) {
+            self.opening_fix = Some(fix.clone());
+        }
+    }
+
     /// Whether `contact` is on it.
     pub fn is_claimed_by(&self, contact: UserId) -> bool {
         self.claims.iter().any(|c| c.contact == contact && c.dropped_at.is_none())

@@ -133,7 +133,7 @@ fn read_fix(given: &Value, now: Timestamp, retention: Duration) -> Result<(Fix, 
         battery: number("battery").filter(|b| (0.0..=1.0).contains(b)),
     };
     raw.check(now, retention)
-        .map(|fix| (fix, seq.is_some() && given.get("fixed_at").is_some()))
+        .map(|fix| (fix, seq.is_some() && present(given, "fixed_at").is_some()))
         .map_err(|r| r.code())
 }
 

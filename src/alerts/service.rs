@@ -22,6 +22,9 @@ const TRIES: usize = 16;
 /// Openings of one person in an hour that are each told on their own.
 const OPENINGS_AN_HOUR: u32 = 5;
 
+/// For counting them; a raise waits no longer for that.
+const COUNTING: Duration = Duration::from_millis(100);
+
 /// The answer to a raise.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Accepted {
@@ -99,13 +102,20 @@ impl Alerts {
                     self.ring(&next, committed).await;
                     return Ok(accepted(next.emergency, true, notes));
                 }
-                Raised::Repeated(emergency) => return Ok(accepted(emergency, false, notes)),
+                Raised::Repeated(emergency) => {
+                    // The first try may have been stored and its answer lost, with its bells.
+                    if emergency.state.is_open() {
+                        self.ring_again(&emergency).await;
+                    }
+                    return Ok(accepted(emergency, false, notes));
+                }
                 Raised::IdTaken => {
                     own_id = EmergencyId::fresh(&self.clock);
                     notes.push(Note { field: "id", code: "taken" });
                 }
                 Raised::Open(open) => match open.apply(Command::Join(id), now) {
-                    Some(next) => {
+                    Some(mut next) => {
+                        next.emergency.enrich(raise.message.as_deref(), raise.fix.as_ref());
                         if let Some(emergency) = self.store_change(next, Some(id), now).await? {
                             return Ok(accepted(emergency, false, notes));
                         }
@@ -120,7 +130,8 @@ impl Alerts {
     /// Whether this person's openings are now told as one. A store that cannot count never stands before a raise.
     pub(super) async fn openings_exceeded(&self, subject: UserId, now: Timestamp) -> bool {
         let since = now - Duration::from_secs(3600);
-        self.store.openings_since(subject, since).await.is_ok_and(|n| n >= OPENINGS_AN_HOUR)
+        let count = tokio::time::timeout(COUNTING, self.store.openings_since(subject, since)).await;
+        count.is_ok_and(|n| n.is_ok_and(|n| n >= OPENINGS_AN_HOUR))
     }
 
     /// Ends the subject's emergency, by any of its ids.
@@ -222,6 +233,15 @@ impl Alerts {
         })?;
         let link = self.trust.link_between(next.emergency.subject, contact).await.ok()??;
         Some(link.contact_name)
+    }
+
+    /// Rings the bells of an emergency as it stands.
+    async fn ring_again(&self, emergency: &Emergency) {
+        let contacts = self.contacts_with_part(emergency.subject).await.unwrap_or_default();
+        let told = contacts.iter().filter(|_| emergency.active_at.is_some()).map(|l| l.contact).collect();
+        let next =
+            Next { emergency: emergency.clone(), tell: Vec::new(), hidden: emergency.apparent.is_some() };
+        self.ring(&next, Committed { told }).await;
     }
 
     /// Rings every bell of a changed emergency.
@@ -405,8 +425,13 @@ impl Alerts {
     /// # Errors
     /// When the store failed.
     pub async fn newest_position(&self, grant: &Grant) -> Result<Option<StoredFix>, AlertError> {
-        let stored = self.tracking.newest_fix(grant).await?;
-        let Basis::Emergency(id) = grant.basis() else { return Ok(stored) };
+        let stored = self.tracking.newest_fix(grant).await;
+        let Basis::Emergency(id) = grant.basis() else { return Ok(stored?) };
+        // The fix of the raise is beside the emergency: it is there though the others cannot be read.
+        let stored = stored.unwrap_or_else(|error| {
+            tracing::error!(%error, "fixes cannot be read; only the one of the raise is shown");
+            None
+        });
         let raised = self.store.emergency(id).await?.and_then(|e| {
             let (fix, device) = (e.opening_fix?, e.device?);
             Some(StoredFix { device, fix, received_at: e.opened_at })

@@ -1,6 +1,6 @@
 //! Timers of emergencies (countdowns, expiry) and of check-ins. They are rows, so a restart forgets none.
 
-use super::{Alerts, Command};
+use super::{AlertError, Alerts, Command, Emergency, State};
 use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::runtime::Tasks;
@@ -44,16 +44,27 @@ impl Alerts {
 
     /// Fires what is due of emergencies; when the next is.
     async fn fire_emergencies(&self, now: Timestamp) -> Stored<Option<Timestamp>> {
+        let mut failed = false;
         for emergency in self.store.due(now).await? {
-            let last_sign = self.tracking.last_sign(emergency.subject).await?;
-            if let Some(next) = emergency.apply(Command::Due(last_sign), now)
-                && let Err(error) = self.store_change(next, None, now).await
-            {
+            if let Err(error) = self.fire(&emergency, now).await {
                 tracing::error!(%error, emergency = %emergency.id, "a timer could not be fired; it is tried again");
-                return Ok(Some(now + RETRY));
+                failed = true;
             }
         }
-        self.store.next_due().await
+        if failed { Ok(Some(now + RETRY)) } else { self.store.next_due().await }
+    }
+
+    /// One that fails holds up no other. Only an expiry has to know when the person's last fix came: a countdown is
+    /// over though no fix can be read.
+    async fn fire(&self, emergency: &Emergency, now: Timestamp) -> Result<(), AlertError> {
+        let last_sign = match emergency.state {
+            State::Active => self.tracking.last_sign(emergency.subject).await?,
+            _ => None,
+        };
+        if let Some(next) = emergency.apply(Command::Due(last_sign), now) {
+            self.store_change(next, None, now).await?;
+        }
+        Ok(())
     }
 
     /// Fires what is due of check-ins; when the next is.

@@ -134,7 +134,7 @@ fn put_into_track(services: Services, caller: Caller, fix: Fix) {
     detach("fix of a raise", async move {
         let Ok(tracked) = services.identity.tracked_or(caller.user, caller.device).await else { return };
         let way_in = services.tracking.attach(caller.user, caller.device, tracked);
-        services.tracking.ingest(&way_in, vec![fix], false, Box::new(|_| ())).await;
+        services.tracking.ingest(&way_in, vec![fix], false, Box::new(|_| ()));
     });
 }
 

@@ -99,7 +99,7 @@ async fn send_fixes(
             let _ = receipt.send(recorded);
         });
         let stored = async {
-            let taken = services.tracking.ingest(&way_in, fixes, false, receipt).await;
+            let taken = services.tracking.ingest(&way_in, fixes, false, receipt);
             if taken { on_disk.await.ok() } else { None }
         };
         let recorded = timeout(STORED_WITHIN, stored).await.ok().flatten().ok_or(TrackingError::Busy);

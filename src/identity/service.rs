@@ -13,6 +13,7 @@ use crate::id::{DeviceId, SessionId, UserId};
 use dashmap::DashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Mutex;
 
 /// How long a step-up (and a fresh sign-in) lasts.
 const STEPPED_UP: Duration = Duration::from_secs(5 * 60);
@@ -22,8 +23,11 @@ const GRACE: Duration = Duration::from_secs(30);
 const TRIES: u32 = 5;
 /// The window of wrong passwords.
 const WINDOW: Duration = Duration::from_secs(15 * 60);
-/// Handles whose wrong passwords are remembered, at most.
+/// Handles whose wrong passwords are remembered; beyond, those are forgotten whose window is over.
 const REMEMBERED: usize = 100_000;
+
+/// PINs are tried one after the other within each of so many groups of people.
+const PIN_TURNS: usize = 64;
 
 /// The service.
 pub struct Identity {
@@ -32,6 +36,7 @@ pub struct Identity {
     key: SigningKey,
     revocations: Revocations,
     wrong: DashMap<String, (u32, Timestamp)>,
+    pin_turns: [Mutex<()>; PIN_TURNS],
     bus: Bus,
     clock: Clock,
 }
@@ -67,7 +72,16 @@ impl Identity {
     ) -> Result<Self, IdentityError> {
         let revocations = Revocations::default();
         revocations.load(store.as_ref(), clock.now()).await?;
-        Ok(Self { store, hasher, key, revocations, wrong: DashMap::new(), bus, clock })
+        Ok(Self {
+            store,
+            hasher,
+            key,
+            revocations,
+            wrong: DashMap::new(),
+            pin_turns: std::array::from_fn(|_| Mutex::new(())),
+            bus,
+            clock,
+        })
     }
 
     /// Makes an account; `true` if it is new, `false` if it is a repeat of the same (id, handle, password).
@@ -258,7 +272,7 @@ impl Identity {
                 if account.pin_hash.is_none() && account.duress_hash.is_none() {
                     return Err(IdentityError::PinWrong);
                 }
-                pin::check(self.store.as_ref(), &self.hasher, &self.clock, &account, Some(&pin)).await?;
+                self.check_pin(caller.user, Some(&pin)).await?;
             }
             _ => return Err(IdentityError::invalid("password", "give either the password or the PIN")),
         }
@@ -368,6 +382,8 @@ impl Identity {
     /// # Errors
     /// `PinRequired`, `PinWrong`, `TooManyTries`.
     pub async fn check_pin(&self, user: UserId, given: Option<&str>) -> Result<PinOutcome, IdentityError> {
+        // One try at a time a person, or a hundred at once would all be the first.
+        let _turn = self.pin_turns[user.0.as_bytes()[15] as usize % PIN_TURNS].lock().await;
         let account = self.account(user).await?;
         pin::check(self.store.as_ref(), &self.hasher, &self.clock, &account, given).await
     }
@@ -431,10 +447,11 @@ impl Identity {
     /// # Errors
     /// `NotFound` if it is not the person's.
     pub async fn remove_device(&self, user: UserId, device: DeviceId) -> Result<(), IdentityError> {
-        if !self.store.remove_device(user, device, self.clock.now()).await? {
-            return Err(IdentityError::NotFound);
-        }
+        self.device(user, device).await?;
+        let removed = self.store.remove_device(user, device, self.clock.now()).await;
+        // A store that did not answer in time may have done it all the same: not believed is the safe side.
         self.believe_no_more(Revoked::Device(device));
+        removed?;
         Ok(())
     }
 

@@ -47,7 +47,7 @@ pub(super) struct Actor {
     pub(super) watches: Watches,
     socket: WebSocket,
     sent_to: i64,
-    resume_to: Option<i64>,
+    resuming: bool,
     faults: u32,
     faults_since: Instant,
     heard_at: Instant,
@@ -80,7 +80,7 @@ pub(super) async fn run(stream: Stream, caller: Caller, socket: WebSocket) {
         watches,
         socket,
         sent_to: 0,
-        resume_to: None,
+        resuming: false,
         faults: 0,
         faults_since: now,
         heard_at: now,
@@ -119,8 +119,15 @@ impl Actor {
 
     async fn welcome(&mut self) -> Step {
         let (services, user) = (self.stream.services.clone(), self.caller.user);
-        let last_seq = services.tracking.last_seq(self.caller.device).await;
-        let last_seq = last_seq.map_err(|e| not_ready(&e))?;
+        // Removed between its check and its registration: no bell will ring for it.
+        if services.identity.is_removed(&self.caller) {
+            return Err(Ended::Close(4403, "the device was removed"));
+        }
+        // From 0 the phone sends again what it has not seen acked, which loses nothing; an SOS must not wait for it.
+        let last_seq = services.tracking.last_seq(self.caller.device).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "the newest seq of a device cannot be read; its phone starts from 0");
+            0
+        });
         if self.reads() {
             let head = services.alerts.inbox_head(user).await;
             self.sent_to = head.map_err(|e| not_ready(&e))?;
@@ -138,12 +145,12 @@ impl Actor {
         if self.reads() { self.send_open_emergencies().await } else { Ok(()) }
     }
 
-    /// One turn: what waits for the client comes before what comes from it.
+    /// One turn: what waits for the client or what comes from it, in fair turns, so that neither a long replay nor a
+    /// busy phone keeps the other side out.
     async fn turn(&mut self) -> Step {
         let mailbox = Arc::clone(&self.mailbox);
         let next_tick = self.next_tick();
         tokio::select! {
-            biased;
             waiting = mailbox.take() => Box::pin(self.deliver(waiting)).await,
             () = sleep_until(next_tick) => Box::pin(self.tick()).await,
             message = self.socket.recv(), if self.fixes.unacked < self.stream.settings.window => {
@@ -271,6 +278,10 @@ impl Actor {
                 self.send(PlainFrame::Drain { after_s: 1 }).await?;
                 return Err(Ended::Close(1012, "restart"));
             }
+            // A lost bell may have been the one that closes.
+            None if waiting.resync && self.stream.services.identity.is_removed(&self.caller) => {
+                return Err(Ended::Close(4403, "the device was removed"));
+            }
             None => {}
         }
         if self.reads() {
@@ -368,10 +379,10 @@ impl Actor {
             self.mailbox.inbox();
             return Ok(());
         }
-        match self.resume_to.take() {
-            Some(_) => self.send(PlainFrame::Resumed { complete: true }).await,
-            None => Ok(()),
+        if std::mem::take(&mut self.resuming) {
+            return self.send(PlainFrame::Resumed { complete: true }).await;
         }
+        Ok(())
     }
 
     /// Replays the inbox after a cursor. One beyond its head was never given out: then nothing can be promised.
@@ -384,7 +395,7 @@ impl Actor {
             return self.send(PlainFrame::Resumed { complete: false }).await;
         }
         self.sent_to = cursor;
-        self.resume_to = Some(head);
+        self.resuming = true;
         self.send_inbox().await
     }
 
@@ -415,6 +426,9 @@ impl Actor {
         if self.pinged_at.elapsed() >= heartbeat {
             if self.heard_at.elapsed() > heartbeat * 2 + heartbeat / 2 && self.fixes.unacked == 0 {
                 return Err(Ended::Gone);
+            }
+            if self.stream.services.identity.is_removed(&self.caller) {
+                return Err(Ended::Close(4403, "the device was removed"));
             }
             self.pinged_at = Instant::now();
             self.write(Message::Ping(Default::default())).await?;

@@ -16,9 +16,12 @@ pub(super) struct Fixes {
     /// Fixes handed over and not yet on disk.
     pub(super) unacked: usize,
     way_in: Option<(Ingest, Duration)>,
-    frames_in_flight: usize,
+    /// Frames handed over and not yet on disk: their number here and the lowest `seq` in them.
+    in_flight: Vec<(u64, i64)>,
+    frames: u64,
     /// The highest `seq` that came in a frame.
     top: i64,
+    acked: i64,
 }
 
 impl Actor {
@@ -51,12 +54,14 @@ impl Actor {
         if fixes.is_empty() {
             return self.ack_if_idle().await;
         }
-        let (top, count, mailbox) = (self.fixes.top, fixes.len(), Arc::clone(&self.mailbox));
+        self.fixes.frames += 1;
+        let (frame, count, mailbox) = (self.fixes.frames, fixes.len(), Arc::clone(&self.mailbox));
+        let lowest = fixes.iter().map(|f| f.seq).min().unwrap_or(self.fixes.top);
         self.fixes.unacked += count;
-        self.fixes.frames_in_flight += 1;
-        let receipt = Box::new(move |recorded: Recorded| mailbox.recorded(top, count, recorded));
+        self.fixes.in_flight.push((frame, lowest));
+        let receipt = Box::new(move |recorded: Recorded| mailbox.recorded(frame, count, recorded));
         if let Some((way_in, _)) = &self.fixes.way_in
-            && !self.stream.services.tracking.ingest(way_in, fixes, true, receipt).await
+            && !self.stream.services.tracking.ingest(way_in, fixes, true, receipt)
         {
             return self.refuse("unavailable", "the node is stopping", None).await;
         }
@@ -83,27 +88,36 @@ impl Actor {
         }
     }
 
-    /// Frames are on disk: acks them, up to the last fix of all once nothing is in flight.
-    pub(super) async fn take_recorded(&mut self, recorded: Vec<(i64, usize, Recorded)>) -> Step {
-        let Some(mut top) = recorded.iter().map(|(top, _, _)| *top).max() else { return Ok(()) };
-        for (_, count, outcome) in recorded {
+    /// Frames are on disk: acks up to the lowest fix that is not, whatever order they came in.
+    pub(super) async fn take_recorded(&mut self, recorded: Vec<(u64, usize, Recorded)>) -> Step {
+        if recorded.is_empty() {
+            return Ok(());
+        }
+        for (frame, count, outcome) in recorded {
             self.fixes.unacked -= count;
-            self.fixes.frames_in_flight -= 1;
+            self.fixes.in_flight.retain(|(n, _)| *n != frame);
             for seq in outcome.conflicts {
                 let code = FixRefusal::SeqConflict.code();
                 self.send(PlainFrame::Rejected { seq: Some(seq), code }).await?;
             }
         }
-        if self.fixes.frames_in_flight == 0 {
-            top = self.fixes.top;
+        let lowest = self.fixes.in_flight.iter().map(|(_, lowest)| *lowest).min();
+        let durable = lowest.map_or(self.fixes.top, |lowest| self.fixes.top.min(lowest - 1));
+        if lowest.is_some() && durable <= self.fixes.acked {
+            return Ok(());
         }
-        self.send(PlainFrame::Acked { seq: top }).await
+        self.ack(durable).await
     }
 
     async fn ack_if_idle(&mut self) -> Step {
-        if self.fixes.frames_in_flight > 0 || self.fixes.top == 0 {
+        if !self.fixes.in_flight.is_empty() || self.fixes.top == 0 {
             return Ok(());
         }
-        self.send(PlainFrame::Acked { seq: self.fixes.top }).await
+        self.ack(self.fixes.top).await
+    }
+
+    async fn ack(&mut self, seq: i64) -> Step {
+        self.fixes.acked = seq;
+        self.send(PlainFrame::Acked { seq }).await
     }
 }

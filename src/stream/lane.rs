@@ -22,7 +22,7 @@ impl Actor {
                     return;
                 };
                 let way_in = services.tracking.attach(caller.user, caller.device, tracked);
-                services.tracking.ingest(&way_in, vec![fix], false, Box::new(|_| ())).await;
+                services.tracking.ingest(&way_in, vec![fix], false, Box::new(|_| ()));
             });
         }
         match accepted {

@@ -34,7 +34,7 @@ pub(super) struct Waiting {
     pub(super) inbox: bool,
     /// Whose positions may no longer (or otherwise) be seen.
     pub(super) visibility: BTreeSet<UserId>,
-    pub(super) recorded: Vec<(i64, usize, Recorded)>,
+    pub(super) recorded: Vec<(u64, usize, Recorded)>,
     pub(super) positions: Vec<(UserId, Arc<dyn Any + Send + Sync>)>,
 }
 
@@ -82,8 +82,8 @@ impl Mailbox {
         });
     }
     /// A frame of fixes is on disk. As many wait as frames are in flight, which the window bounds.
-    pub(super) fn recorded(&self, top: i64, fixes: usize, recorded: Recorded) {
-        self.put(|w| w.recorded.push((top, fixes, recorded)));
+    pub(super) fn recorded(&self, frame: u64, fixes: usize, recorded: Recorded) {
+        self.put(|w| w.recorded.push((frame, fixes, recorded)));
     }
     pub(super) fn position(&self, subject: UserId, sealed: Arc<dyn Any + Send + Sync>) {
         self.put(|w| match w.positions.iter_mut().find(|(user, _)| *user == subject) {

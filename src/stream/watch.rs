@@ -6,6 +6,7 @@ use super::protocol::PlainFrame;
 use super::registry::Registry;
 use crate::bus::WatchGuard;
 use crate::clock::Monotonic;
+use crate::error::Stored;
 use crate::id::{EmergencyId, UserId};
 use crate::tracking::StoredFix;
 use crate::trust::{Basis, Grant, LEASE};
@@ -91,21 +92,23 @@ impl Actor {
         }
         // Watched before the newest is read, so that none is missed in between.
         let guard = self.stream.services.bus.watch(subject);
-        let Some(grant) = self.ask(subject, None).await else { return self.send_unavailable(subject).await };
+        let grant = match self.ask(subject, None).await {
+            Ok(Some(grant)) => grant,
+            Ok(None) => return self.send_unavailable(subject).await,
+            Err(error) => return self.problem(error.into(), None).await,
+        };
         let leased_until = self.stream.services.clock.monotonic() + LEASE;
         self.watches.add(Watch { subject, grant, leased_until, _guard: guard });
         self.send_newest(&grant).await
     }
 
-    /// A grant from a fresh look; a store that does not answer grants nothing.
-    async fn ask(&mut self, subject: UserId, watching: Option<EmergencyId>) -> Option<Grant> {
-        match self.stream.services.alerts.grant(self.caller.user, subject, watching).await {
-            Ok(grant) => grant,
-            Err(error) => {
-                tracing::warn!(%error, "a grant could not be looked up; nothing is shown");
-                None
-            }
+    /// A grant from a fresh look. A store that does not answer grants nothing, and ends nothing either.
+    async fn ask(&mut self, subject: UserId, watching: Option<EmergencyId>) -> Stored<Option<Grant>> {
+        let asked = self.stream.services.alerts.grant(self.caller.user, subject, watching).await;
+        if let Err(error) = &asked {
+            tracing::warn!(%error, "a grant could not be looked up; nothing is shown");
         }
+        asked
     }
 
     async fn send_newest(&mut self, grant: &Grant) -> Step {
@@ -147,6 +150,11 @@ impl Actor {
         let holds = watch.grant.holds(clock.now()) && clock.monotonic() < watch.leased_until;
         if !holds {
             self.look_again(subject).await?;
+            let (now, monotonic) = (clock.now(), clock.monotonic());
+            let renewed = |w: &mut Watch| w.grant.holds(now) && monotonic < w.leased_until;
+            if !self.watches.get(subject).is_some_and(renewed) {
+                return Ok(());
+            }
         }
         if !self.has_current_token().await? {
             return Ok(());
@@ -165,15 +173,21 @@ impl Actor {
             Basis::Emergency(id) => Some(id),
             Basis::Own | Basis::LiveLocation => None,
         };
-        let Some(grant) = self.ask(subject, watching).await else {
-            return self.send_unavailable(subject).await;
+        let grant = match self.ask(subject, watching).await {
+            Ok(Some(grant)) => grant,
+            Ok(None) => return self.send_unavailable(subject).await,
+            // Nothing is shown past the lease that was given; the next look may know more.
+            Err(_) => return Ok(()),
         };
         let leased_until = self.stream.services.clock.monotonic() + LEASE;
         if let Some(watch) = self.watches.get(subject) {
             (watch.grant, watch.leased_until) = (grant, leased_until);
         }
         // On another basis more may be seen than before: the newest fix of any device.
-        if basis != grant.basis() { self.send_newest(&grant).await } else { Ok(()) }
+        if basis != grant.basis() && self.has_current_token().await? {
+            return self.send_newest(&grant).await;
+        }
+        Ok(())
     }
 
     pub(super) async fn look_at_all_again(&mut self) -> Step {

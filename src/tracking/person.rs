@@ -212,7 +212,7 @@ impl Person {
 
     /// Makes a built tracker the person's, and folds what came meanwhile.
     pub(super) fn install(self: &Arc<Self>, built: Built, now: Timestamp) {
-        let Built { tracker, found, folded } = built;
+        let Built { tracker, found, retracted, folded } = built;
         let mut guard = self.lock();
         let fold = &mut *guard;
         let Mode::Building { held, again } = std::mem::replace(&mut fold.mode, Mode::Stale) else { return };
@@ -221,7 +221,10 @@ impl Person {
             self.ask(fold, again);
             return;
         }
-        fold.late.clear();
+        // What waited and was not undone waits on.
+        for waiting in fold.late.values_mut() {
+            waiting.retain(|c| !retracted.contains(&c.transition.id));
+        }
         let mut told = Vec::new();
         for (crossing, late) in found {
             told.extend(decide(&mut fold.late, &tracker, vec![crossing], late));

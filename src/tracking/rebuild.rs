@@ -29,6 +29,8 @@ pub(super) struct Built {
     pub(super) tracker: Tracker,
     /// What was found on the way, and whether it was late.
     pub(super) found: Vec<(Crossing, bool)>,
+    /// What late fixes undid.
+    pub(super) retracted: Vec<TransitionId>,
     /// The `seq`s of the fixes that were read.
     pub(super) folded: HashSet<i64>,
 }
@@ -101,10 +103,11 @@ impl Builder {
         if let Some(newest) = self.fixes.newest(&[device]).await?.filter(|n| tracker.is_past(&n.fix)) {
             found.extend(tracker.first_states(&newest.fix).into_iter().map(|c| (c, true)));
         }
-        if let Some(late) = again_from {
-            self.reconcile(&tracker, device, late, &mut found).await?;
-        }
-        Ok(Built { tracker, found, folded })
+        let retracted = match again_from {
+            Some(late) => self.reconcile(&tracker, device, late, &mut found).await?,
+            None => Vec::new(),
+        };
+        Ok(Built { tracker, found, retracted, folded })
     }
 
     /// Takes back what late fixes undid, and leaves only what is new in `found`.
@@ -114,7 +117,7 @@ impl Builder {
         device: DeviceId,
         late: (Timestamp, i64),
         found: &mut Vec<(Crossing, bool)>,
-    ) -> Stored<()> {
+    ) -> Stored<Vec<TransitionId>> {
         let history = self.store.transitions_since(device, late.0).await?;
         let history = history.iter().filter(|t| (t.transition.at, t.transition.seq) >= late);
         let now_true: HashSet<TransitionId> = found.iter().map(|(c, _)| c.transition.id).collect();
@@ -130,12 +133,12 @@ impl Builder {
             }
         }
         found.retain(|(c, _)| !known.contains(&c.transition.id));
-        if let Some(batch) = tracker.batch(Vec::new(), retracted)
+        if let Some(batch) = tracker.batch(Vec::new(), retracted.clone())
             && self.sink.send(SinkMessage::Batch(batch)).await.is_err()
         {
             tracing::warn!("the engine has stopped; retractions are made at the next start");
         }
-        Ok(())
+        Ok(retracted)
     }
 
     /// Waits until the engine has stored what was sent to it: the store's states are then the newest.

@@ -5,12 +5,13 @@ use super::{FixStore, NewFix};
 use crate::clock::Timestamp;
 use crate::geo::Fix;
 use crate::id::DeviceId;
-use crate::runtime::Tasks;
+use crate::runtime::{Tasks, detach};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
-/// Batches that may wait; beyond, the senders wait, and with them their phones.
+/// Batches that may wait in the queue.
 const QUEUE: usize = 4_096;
 /// Fixes of one group, about: more gain nothing and make the first wait.
 const GROUP: usize = 4_096;
@@ -51,8 +52,9 @@ impl Recorder {
         Self { queue }
     }
 
-    /// Hands a batch over; waits while the queue is full. `false` if the node is stopping.
-    pub async fn submit(
+    /// Hands a batch over. When the queue is full it waits beside it, so that nothing behind it on its socket does:
+    /// what waits there is bounded by the windows of the sockets. `false` if the node is stopping.
+    pub fn submit(
         &self,
         device: DeviceId,
         fixes: Arc<[Fix]>,
@@ -60,7 +62,19 @@ impl Recorder {
         streamed: bool,
         receipt: Receipt,
     ) -> bool {
-        self.queue.send(Batch { device, fixes, received_at, streamed, receipt }).await.is_ok()
+        match self.queue.try_send(Batch { device, fixes, received_at, streamed, receipt }) {
+            Ok(()) => true,
+            Err(TrySendError::Closed(_)) => false,
+            Err(TrySendError::Full(batch)) => {
+                metrics::counter!("cima_recorder_full_total").increment(1);
+                let queue = self.queue.clone();
+                detach("recorder queue", async move {
+                    // Closed while it waited: it was never acked, and the phone has it.
+                    let _ = queue.send(batch).await;
+                });
+                true
+            }
+        }
     }
 
     /// Batches that wait now.
@@ -72,8 +86,16 @@ impl Recorder {
 /// Ends when every sender is gone and the last batch is on disk.
 async fn run(store: Arc<dyn FixStore>, mut batches: mpsc::Receiver<Batch>) {
     let mut group = Vec::new();
-    while batches.recv_many(&mut group, GROUP / 8).await > 0 {
-        let mut fixes = Vec::new();
+    while let Some(first) = batches.recv().await {
+        let mut gathered = first.fixes.len();
+        group.push(first);
+        while gathered < GROUP
+            && let Ok(next) = batches.try_recv()
+        {
+            gathered += next.fixes.len();
+            group.push(next);
+        }
+        let mut fixes = Vec::with_capacity(gathered);
         for batch in &group {
             fixes.extend(batch.fixes.iter().map(|fix| NewFix {
                 device: batch.device,

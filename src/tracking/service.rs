@@ -154,7 +154,7 @@ impl Tracking {
 
     /// Takes checked fixes: stores them, folds them, and shows the newest to whoever may see it. `receipt` is called
     /// when they are on disk. `false` if the node is stopping.
-    pub async fn ingest(&self, from: &Ingest, fixes: Vec<Fix>, streamed: bool, receipt: Receipt) -> bool {
+    pub fn ingest(&self, from: &Ingest, fixes: Vec<Fix>, streamed: bool, receipt: Receipt) -> bool {
         let now = self.clock.now();
         let fixes: Arc<[Fix]> = fixes.into();
         let past = {
@@ -180,7 +180,7 @@ impl Tracking {
                 receipt(recorded);
             })
         };
-        if !self.recorder.submit(from.device, Arc::clone(&fixes), now, streamed, receipt).await {
+        if !self.recorder.submit(from.device, Arc::clone(&fixes), now, streamed, receipt) {
             return false;
         }
         let position = from.person.observe(from.device, &fixes, now);

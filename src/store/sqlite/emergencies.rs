@@ -169,7 +169,6 @@ pub(super) async fn raise_in(
 
 /// `false` if the id is taken.
 async fn insert(tx: &mut Tx<'_>, e: &Emergency) -> Stored<bool> {
-    let fix = e.opening_fix.as_ref().map(serde_json::to_string).transpose();
     let insert = query(
         "INSERT INTO emergencies (state, active_at, countdown_until, ended_at, apparent_state, apparent_at, version, due_at,
              warned, id, subject_id, device_id, kind, message, opened_at, trail_from, opening_fix)
@@ -183,7 +182,7 @@ async fn insert(tx: &mut Tx<'_>, e: &Emergency) -> Stored<bool> {
         .bind(e.message.as_deref())
         .bind(e.opened_at.unix_ms())
         .bind(e.trail_from.unix_ms())
-        .bind(fix.map_err(|_| unwritable("emergencies.opening_fix"))?);
+        .bind(fix_text(e)?);
     Ok(tx.run(insert).await? > 0)
 }
 
@@ -206,6 +205,11 @@ pub(super) async fn change(store: &SqliteStore, change: Change<'_>) -> Stored<Op
     Ok(committed)
 }
 
+fn fix_text(e: &Emergency) -> Stored<Option<String>> {
+    let text = e.opening_fix.as_ref().map(serde_json::to_string).transpose();
+    text.map_err(|_| unwritable("emergencies.opening_fix"))
+}
+
 /// Changes in a transaction that its owner commits if something was changed.
 pub(super) async fn change_in(
     tx: &mut Tx<'_>,
@@ -215,10 +219,11 @@ pub(super) async fn change_in(
     let e = change.emergency;
     let update = query(
         "UPDATE emergencies SET state = ?, active_at = ?, countdown_until = ?, ended_at = ?, apparent_state = ?,
-             apparent_at = ?, version = ?, due_at = ?, warned = ?
+             apparent_at = ?, version = ?, due_at = ?, warned = ?, message = ?, opening_fix = ?
          WHERE id = ? AND version = ?",
     );
-    if tx.run(with_state(update, e).bind(e.id.0).bind(e.version - 1)).await? == 0 {
+    let update = with_state(update, e).bind(e.message.clone()).bind(fix_text(e)?);
+    if tx.run(update.bind(e.id.0).bind(e.version - 1)).await? == 0 {
         return Ok(None);
     }
     tx.run(query("DELETE FROM claims WHERE emergency_id = ?").bind(e.id.0)).await?;

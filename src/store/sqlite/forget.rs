@@ -48,6 +48,9 @@ const ACCOUNT: [&str; 5] = [
     "DELETE FROM accounts WHERE id = ?1 AND ?2 NOTNULL",
 ];
 
+/// Bytes that take a fraction of a second to write anew.
+const SMALL: i64 = 64 * 1024 * 1024;
+
 /// Forgets the person; the devices they had until now.
 pub(super) async fn forget(store: &SqliteStore, user: UserId, at: Timestamp) -> Stored<Vec<DeviceId>> {
     let devices = query_as::<_, (Uuid, Option<i64>)>("SELECT id, removed_at FROM devices WHERE user_id = ?");
@@ -65,8 +68,23 @@ pub(super) async fn forget(store: &SqliteStore, user: UserId, at: Timestamp) -> 
     tx.run(retire.bind(retired_mark(user))).await?;
     tx.run(query("INSERT INTO unfinished (task) VALUES ('rewrite') ON CONFLICT DO NOTHING")).await?;
     tx.commit().await?;
-    finish(store).await?;
+    // Forgotten is forgotten from here on: what is left of them in the gaps of a file must not fail the call, and
+    // rewriting a large file must not stand before an emergency. Then the next opening does it.
+    if is_small(&store.fixes.db).await? && is_small(&store.db).await? {
+        if let Err(error) = finish(store).await {
+            tracing::warn!(%error, "the files are rewritten at the next opening");
+        }
+    } else {
+        tracing::info!("the files are large: they are rewritten at the next opening");
+    }
     Ok(devices.into_iter().filter(|(_, removed)| removed.is_none()).map(|(id, _)| DeviceId(id)).collect())
+}
+
+/// Whether a file is rewritten well within the patience of an emergency that waits for its writer.
+async fn is_small(db: &Database) -> Stored<bool> {
+    let bytes =
+        query_as::<_, (i64,)>("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size");
+    Ok(read(bytes.fetch_one(&db.readers)).await?.0 <= SMALL)
 }
 
 /// Rewrites the files if somebody was forgotten since they were last rewritten.
