@@ -18,7 +18,7 @@ python3 -c 'import ensurepip' 2>/dev/null || { apt-get update -qq; apt-get insta
 cargo fmt --all --check
 cargo build --quiet --bin cima
 
-# The contract, spoken by clients that nobody here wrote the libraries of.
+# The contract, spoken by clients and checked by validators that nobody here wrote the libraries of.
 folder=$(mktemp -d)
 server=
 stop() { [ -z "$server" ] || kill "$server" 2>/dev/null || true; rm -rf "$folder"; }
@@ -32,6 +32,7 @@ for _ in $(seq 100); do
 done
 [ -n "$url" ] || { cat "$folder/log"; echo "the server did not start"; exit 1; }
 tests/clients/run.sh "$url"
+tests/documents/run.sh "$url"
 kill -TERM "$server"
 wait "$server" || { cat "$folder/log"; echo "the server did not stop in order"; exit 1; }
 server=

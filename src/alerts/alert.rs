@@ -6,6 +6,11 @@ use crate::id::{AlertId, EmergencyId, GeofenceId, UserId};
 use crate::tracking::{Severity, Trigger};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use utoipa::openapi::schema::{
+    AllOfBuilder, KnownFormat, Object, ObjectBuilder, OneOfBuilder, SchemaFormat, Type,
+};
+use utoipa::openapi::{Ref, RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 /// What an alert is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, utoipa::ToSchema)]
@@ -188,6 +193,25 @@ impl DeliveryState {
     }
 }
 
+/// What an app may say of an alert; the other states are the server's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AckState {
+    /// The app has it.
+    Received,
+    /// The person looked at it.
+    Seen,
+}
+
+impl From<AckState> for DeliveryState {
+    fn from(state: AckState) -> Self {
+        match state {
+            AckState::Received => Self::Received,
+            AckState::Seen => Self::Seen,
+        }
+    }
+}
+
 /// How far an alert of an emergency has come to one contact, with the time of each step.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Delivery {
@@ -220,7 +244,7 @@ impl Delivery {
 }
 
 /// An alert frame: the same on a socket and in `GET /v1/alerts`.
-#[derive(Clone, PartialEq, Debug, Serialize, utoipa::ToSchema)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 #[serde(tag = "type", rename = "alert")]
 pub struct AlertView {
     /// Dedupe by it.
@@ -234,6 +258,41 @@ pub struct AlertView {
     /// What it says.
     #[serde(flatten)]
     pub content: Option<AlertContent>,
+}
+
+/// Written by hand because no derive knows that a struct writes a tag, or that content and `gone` exclude each other.
+impl PartialSchema for AlertView {
+    fn schema() -> RefOr<Schema> {
+        let cursor = ObjectBuilder::new()
+            .schema_type(Type::Integer)
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
+            .minimum(Some(1))
+            .description(Some("Its place in the inbox; absent if it came ahead of it."));
+        let place: Object = ObjectBuilder::new()
+            .property("type", ObjectBuilder::new().schema_type(Type::String).enum_values(Some(["alert"])))
+            .required("type")
+            .property("id", Ref::from_schema_name(AlertId::name()))
+            .required("id")
+            .property("cursor", cursor)
+            .build();
+        let content = Ref::from_schema_name(AlertContent::name());
+        let there = AllOfBuilder::new().item(place.clone()).item(content);
+        let gone = ObjectBuilder::from(place)
+            .required("cursor")
+            .property("gone", ObjectBuilder::new().schema_type(Type::Boolean).enum_values(Some([true])))
+            .required("gone")
+            .description(Some("The alert was deleted; its place stays."));
+        let described = "An alert frame: the same on a socket and in `GET /v1/alerts`. Dedupe by `id`.";
+        OneOfBuilder::new().item(there).item(gone).description(Some(described)).into()
+    }
+}
+
+impl ToSchema for AlertView {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((AlertId::name().into(), AlertId::schema()));
+        schemas.push((AlertContent::name().into(), AlertContent::schema()));
+        AlertContent::schemas(schemas);
+    }
 }
 
 /// What an alert says.

@@ -19,7 +19,8 @@ mod timers;
 mod view;
 
 pub use alert::{
-    Alert, AlertDraft, AlertKind, AlertView, Audience, Delivery, DeliveryState, Inboxed, Lane, Recipients,
+    AckState, Alert, AlertContent, AlertDraft, AlertKind, AlertView, Audience, Delivery, DeliveryState,
+    Inboxed, Lane, Recipients,
 };
 pub use check_in::{CheckIn, CheckInDue, CheckInState};
 pub use check_ins::{CheckInIn, CheckIns};
@@ -27,7 +28,7 @@ pub use emergency::{
     Claim, Command, Emergency, EmergencyKind, EndWith, Ended, LIFETIME, Manner, Next, Opening, State, Telling,
 };
 pub use engine::Engine;
-pub use raise::{Note, Raise};
+pub use raise::{Note, Raise, RaiseIn};
 pub use refusal::AlertError;
 pub use service::{Accepted, Alerts};
 pub use store::{AlertsStore, Change, Committed, Party, Raised, TransitionAlert, TransitionCommit};

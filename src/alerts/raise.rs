@@ -22,6 +22,23 @@ pub struct Note {
     pub code: &'static str,
 }
 
+/// What a phone gives to raise; every field may be left out, and unknown ones are ignored. It documents what
+/// [`Raise::read`] reads field by field.
+#[derive(utoipa::ToSchema)]
+pub struct RaiseIn {
+    /// Made by the phone, so that a repeat is the same emergency.
+    pub id: Option<EmergencyId>,
+    /// `sos` if absent, `other` if unknown.
+    pub kind: Option<EmergencyKind>,
+    /// In the person's own words; cut at 1,000 characters.
+    pub message: Option<String>,
+    /// Where; one that cannot be true is left out and named in `notes`.
+    pub fix: Option<RawFix>,
+    /// Contacts are told after so long, seconds; at most 300.
+    #[schema(minimum = 0, maximum = 300)]
+    pub countdown_s: Option<f64>,
+}
+
 /// A raise as far as it could be read.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Raise {

@@ -18,18 +18,22 @@ pub enum RawShape {
     /// All places within `radius_m` of `center`, measured on the ellipsoid.
     Circle {
         /// `[lon, lat]`
+        #[schema(min_items = 2, max_items = 3)]
         center: Vec<f64>,
         /// Metres, 1 to 1,000,000.
+        #[schema(minimum = 1, maximum = 1_000_000)]
         radius_m: f64,
     },
     /// GeoJSON Polygon: a shell and its holes.
     Polygon {
         /// `[ring][vertex][lon, lat]`
+        #[schema(min_items = 1)]
         coordinates: Vec<Vec<Vec<f64>>>,
     },
     /// GeoJSON MultiPolygon.
     MultiPolygon {
         /// `[polygon][ring][vertex][lon, lat]`
+        #[schema(min_items = 1)]
         coordinates: Vec<Vec<Vec<Vec<f64>>>>,
     },
 }

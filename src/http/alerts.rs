@@ -5,7 +5,7 @@ use super::auth::Access;
 use super::body::Body;
 use super::docs::{BadQuery, Missing, NoAccess, Unusable};
 use super::page::{self, Id, Page, PageQuery, Query};
-use crate::alerts::{AlertView, DeliveryState};
+use crate::alerts::{AckState, AlertView};
 use crate::id::AlertId;
 use crate::services::Services;
 use axum::Json;
@@ -44,16 +44,6 @@ struct Ack {
     state: AckState,
 }
 
-/// What an app may say of an alert; the other states are the server's.
-#[derive(Clone, Copy, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-enum AckState {
-    /// The app has it.
-    Received,
-    /// The person looked at it.
-    Seen,
-}
-
 /// Says that the app has an alert, or that I looked at it.
 #[utoipa::path(
     post, path = "/v1/alerts/{id}/ack", tag = "alerts",
@@ -68,10 +58,6 @@ async fn ack_alert(
     Id(id): Id<AlertId>,
     Body(given): Body<Ack>,
 ) -> Result<StatusCode, Problem> {
-    let state = match given.state {
-        AckState::Received => DeliveryState::Received,
-        AckState::Seen => DeliveryState::Seen,
-    };
-    services.alerts.ack(caller.user, id, state).await?;
+    services.alerts.ack(caller.user, id, given.state.into()).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,21 +1,31 @@
-//! The OpenAPI document: what handlers cannot say of themselves.
+//! The documents: what handlers cannot say of themselves for OpenAPI, and the stream's own for AsyncAPI.
 
 use super::problem::{Code, FieldFault, ProblemBody};
+use crate::services::Services;
+use axum::body::Bytes;
+use axum::http::header;
+use axum::response::IntoResponse;
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::response::{Response, ResponseBuilder};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{Components, ContentBuilder, OpenApi as Document, PathItem, Ref, RefOr};
 use utoipa::{IntoResponses, OpenApi};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "cima",
         description = "The open backend for personal safety. What is not yours is `not_found`; a position that \
-            cannot be seen is `not_available`, with the same bytes for every reason.",
+            cannot be seen is `not_available`, with the same bytes for every reason. The stream, `GET /v1/stream`, \
+            is described in `/asyncapi.json`.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
+    servers((url = "/", description = "This node")),
+    external_docs(url = "/asyncapi.json", description = "The stream, as AsyncAPI 3.0"),
     components(schemas(ProblemBody, FieldFault)),
     tags(
         (name = "identity", description = "Accounts, sessions, devices."),
@@ -29,6 +39,20 @@ use utoipa::{IntoResponses, OpenApi};
     )
 )]
 struct Base;
+
+pub(super) fn routes() -> OpenApiRouter<Services> {
+    OpenApiRouter::new().routes(routes!(get_asyncapi))
+}
+
+/// The AsyncAPI 3.0 document of the stream.
+#[utoipa::path(
+    get, path = "/asyncapi.json", tag = "operations",
+    responses((status = 200, description = "The document", body = Object))
+)]
+async fn get_asyncapi() -> impl IntoResponse {
+    static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| crate::stream::document().to_string().into());
+    ([(header::CONTENT_TYPE, "application/json")], DOCUMENT.clone())
+}
 
 /// The document without its paths.
 pub(super) fn base() -> Document {

@@ -8,10 +8,10 @@ use super::docs::{BadPin, BadQuery, Conflicting, Missing, NoAccess, NoToken, Unu
 use super::idempotency::{IdempotencyKey, created};
 use super::page::{self, Id, Page, Query};
 use crate::alerts::{
-    Accepted, Emergency, EmergencyKind, EmergencyView, EndWith, Manner, Note, Raise, State as Standing,
+    Accepted, Emergency, EmergencyView, EndWith, Manner, Note, Raise, RaiseIn, State as Standing,
     subject_view,
 };
-use crate::geo::{Fix, RawFix};
+use crate::geo::Fix;
 use crate::id::{EmergencyId, UserId};
 use crate::identity::{Caller, PinOutcome};
 use crate::runtime::detach;
@@ -42,22 +42,6 @@ pub(super) fn routes() -> OpenApiRouter<Services> {
         .routes(routes!(unclaim_emergency))
         .routes(routes!(resolve_emergency))
         .routes(routes!(cancel_emergency))
-}
-
-/// What a phone gives to raise; every field may be left out, and unknown ones are ignored.
-#[derive(utoipa::ToSchema)]
-#[expect(dead_code, reason = "documents what is read leniently, field by field")]
-struct RaiseIn {
-    /// Made by the phone, so that a repeat is the same emergency.
-    id: Option<EmergencyId>,
-    /// `sos` if absent, `other` if unknown.
-    kind: Option<EmergencyKind>,
-    /// In the person's own words; cut at 1,000 characters.
-    message: Option<String>,
-    /// Where; one that cannot be true is left out and named in `notes`.
-    fix: Option<RawFix>,
-    /// Contacts are told after so long, seconds; at most 300.
-    countdown_s: Option<f64>,
 }
 
 /// The answer to a raise.

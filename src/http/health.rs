@@ -71,10 +71,18 @@ async fn metrics(State(services): State<Services>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], services.readiness.metrics())
 }
 
+/// A JWK set (RFC 7517).
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "documents what identity writes of its key")]
+struct KeySet {
+    /// Each with `kty` OKP, `crv` Ed25519, `alg` EdDSA and a `kid`.
+    keys: Vec<serde_json::Map<String, serde_json::Value>>,
+}
+
 /// The keys that access tokens are signed with (RFC 7517).
 #[utoipa::path(
     get, path = "/.well-known/jwks.json", tag = "identity",
-    responses((status = 200, description = "A JWK set", body = Object))
+    responses((status = 200, description = "A JWK set", body = KeySet))
 )]
 async fn jwks(State(services): State<Services>) -> impl IntoResponse {
     // Nothing of it is secret, and who checks tokens asks often.

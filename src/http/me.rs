@@ -35,10 +35,13 @@ async fn get_me(State(services): State<Services>, Access(caller): Access) -> Res
 #[serde(deny_unknown_fields)]
 struct ProfilePatch {
     /// 1 to 64 characters; what contacts see.
+    #[schema(max_length = 64, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]
     display_name: Option<String>,
     /// A BCP 47 tag such as `de-AT`.
+    #[schema(min_length = 2, max_length = 35, pattern = "^[A-Za-z0-9]{1,8}(-[A-Za-z0-9]{1,8})*$")]
     locale: Option<String>,
     /// An IANA zone such as `Europe/Vienna`.
+    #[schema(max_length = 64, pattern = "^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$")]
     time_zone: Option<String>,
     /// An hour to a year; null goes back to the server's setting.
     #[serde(default, deserialize_with = "nullable")]

@@ -3,7 +3,7 @@
 //! A handler extracts who calls (`auth`) and what they give (`body`, `page`), calls one use case of a room, and
 //! answers with what it returned; every refusal becomes a [`Problem`] in one place. `middleware` counts requests,
 //! bounds them in time, and finishes a change that was begun though its client has gone. The OpenAPI document is made
-//! of the same handlers, at `/openapi.json`, with a page that works offline at `/docs`.
+//! of the same handlers, at `/openapi.json`, with a page that works offline at `/docs`; `/asyncapi.json` is the stream's.
 
 mod accounts;
 mod alerts;
@@ -72,6 +72,7 @@ fn routes(with_metrics: bool) -> OpenApiRouter<Services> {
         .merge(emergencies::routes())
         .merge(check_ins::routes())
         .merge(alerts::routes())
+        .merge(docs::routes())
         .merge(health::routes(with_metrics));
     let uploads = OpenApiRouter::new().merge(geofences::routes()).merge(locations::routes());
     OpenApiRouter::with_openapi(docs::base())

@@ -19,7 +19,6 @@ use axum::response::IntoResponse;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use std::str::FromStr;
 use std::time::Duration;
 use utoipa_axum::router::OpenApiRouter;
@@ -44,7 +43,7 @@ struct Location {
     /// Their newest fix.
     fix: Fix,
     /// Why it may be seen: `self`, `live_location` or `emergency`.
-    #[schema(value_type = String)]
+    #[schema(pattern = "^(self|live_location|emergency)$")]
     basis: &'static str,
     /// When the server had the fix.
     received_at: Timestamp,
@@ -110,7 +109,7 @@ struct TrackQuery {
     params(("user_id" = uuid::Uuid, Path, description = "The person."), TrackQuery),
     responses(
         (status = 200, description = "A GeoJSON FeatureCollection of points, with `next`",
-            body = Object, content_type = "application/geo+json"),
+            body = Track, content_type = "application/geo+json"),
         BadQuery, NoAccess, Hidden,
     )
 )]
@@ -132,26 +131,95 @@ async fn get_track(
         services.trust.ledger().record(&grant, found.len() as u64).await?;
     }
     let next = found.last().filter(|_| more).map(|f| Place(f.fix.fixed_at, f.device, f.fix.seq).to_string());
-    let features: Vec<Value> = found.iter().map(feature).collect();
-    let collection = json!({"type": "FeatureCollection", "features": features, "next": next});
-    Ok(([(header::CONTENT_TYPE, "application/geo+json")], collection.to_string()))
+    let track =
+        Track::FeatureCollection { features: found.into_iter().map(TrackPoint::from).collect(), next };
+    Ok(([(header::CONTENT_TYPE, "application/geo+json")], Json(track)))
+}
+
+/// A part of a track as GeoJSON (RFC 7946).
+#[derive(Serialize, utoipa::ToSchema)]
+#[serde(tag = "type")]
+enum Track {
+    /// Its fixes, oldest first.
+    FeatureCollection {
+        /// One per fix.
+        features: Vec<TrackPoint>,
+        /// Give it as `after` for the next page; null at the end.
+        next: Option<String>,
+    },
 }
 
 /// A fix as a GeoJSON feature: where it is in the geometry, the rest in the properties.
-fn feature(stored: &StoredFix) -> Value {
-    let point = stored.fix.point;
-    let mut properties = serde_json::to_value(&stored.fix).unwrap_or_default();
-    if let Value::Object(fields) = &mut properties {
-        fields.remove("lat");
-        fields.remove("lon");
-        fields.insert("device".into(), json!(stored.device));
-        fields.insert("received_at".into(), json!(stored.received_at));
+#[derive(Serialize, utoipa::ToSchema)]
+#[serde(tag = "type")]
+enum TrackPoint {
+    /// One fix.
+    Feature {
+        /// Where.
+        geometry: Geometry,
+        /// When, and what else is known.
+        properties: FixProperties,
+    },
+}
+
+/// A GeoJSON geometry.
+#[derive(Serialize, utoipa::ToSchema)]
+#[serde(tag = "type")]
+enum Geometry {
+    /// A place.
+    Point {
+        /// `[lon, lat]`
+        #[schema(value_type = Vec<f64>, min_items = 2, max_items = 2)]
+        coordinates: [f64; 2],
+    },
+}
+
+/// What a track says of a fix besides its place.
+#[derive(Serialize, utoipa::ToSchema)]
+struct FixProperties {
+    /// From which device.
+    device: DeviceId,
+    /// The phone's own number of this fix.
+    seq: i64,
+    /// When, by the phone's clock.
+    fixed_at: Timestamp,
+    /// When the server had it.
+    received_at: Timestamp,
+    /// Radius of the 68 % circle, metres.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    accuracy_m: Option<f64>,
+    /// Above the ellipsoid, metres.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    altitude_m: Option<f64>,
+    /// Metres per second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    speed_mps: Option<f64>,
+    /// Degrees from north, clockwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    course_deg: Option<f64>,
+    /// Charge of the phone's battery, 0..1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    battery: Option<f64>,
+}
+
+impl From<StoredFix> for TrackPoint {
+    fn from(StoredFix { device, fix, received_at }: StoredFix) -> Self {
+        let Fix { seq, point, fixed_at, accuracy_m, altitude_m, speed_mps, course_deg, battery } = fix;
+        Self::Feature {
+            geometry: Geometry::Point { coordinates: [point.lon(), point.lat()] },
+            properties: FixProperties {
+                device,
+                seq,
+                fixed_at,
+                received_at,
+                accuracy_m,
+                altitude_m,
+                speed_mps,
+                course_deg,
+                battery,
+            },
+        }
     }
-    json!({
-        "type": "Feature",
-        "geometry": {"type": "Point", "coordinates": [point.lon(), point.lat()]},
-        "properties": properties,
-    })
 }
 
 /// A place in a track: the cursor of its pages, opaque outside.
@@ -212,6 +280,7 @@ async fn list_zones(
 mod tests {
     use super::*;
     use crate::geo::RawFix;
+    use serde_json::json;
     use uuid::Uuid;
 
     #[test]
@@ -228,7 +297,7 @@ mod tests {
         let at = Timestamp::from_unix_ms(1_800_000_000_000);
         let fix = RawFix::read(raw).unwrap().check(at, TRACK).unwrap();
         let device = DeviceId(Uuid::from_u128(7));
-        let feature = feature(&StoredFix { device, fix, received_at: at });
+        let feature = json!(TrackPoint::from(StoredFix { device, fix, received_at: at }));
         assert_eq!(feature["geometry"]["coordinates"], json!([16.25, 48.5]));
         let properties = json!({"seq": 3, "fixed_at": "2027-01-15T08:00:00.000Z", "accuracy_m": 5.0,
             "device": device, "received_at": at});

@@ -13,14 +13,19 @@ pub struct SignUp {
     /// A client-made id, so that a repeat is the same account.
     pub id: Option<UserId>,
     /// `[a-z0-9_.]{3,32}`, case-folded, never reused.
+    #[schema(pattern = "^[A-Za-z0-9_.]{3,32}$")]
     pub handle: String,
     /// 8 to 256 characters.
+    #[schema(min_length = 8, max_length = 256, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$", format = Password)]
     pub password: String,
     /// 1 to 64 characters; what contacts see.
+    #[schema(max_length = 64, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]
     pub display_name: String,
     /// A BCP 47 tag such as `de-AT`; `en` if absent.
+    #[schema(min_length = 2, max_length = 35, pattern = "^[A-Za-z0-9]{1,8}(-[A-Za-z0-9]{1,8})*$")]
     pub locale: Option<String>,
     /// An IANA zone such as `Europe/Vienna`; `UTC` if absent.
+    #[schema(max_length = 64, pattern = "^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$")]
     pub time_zone: Option<String>,
 }
 

@@ -41,6 +41,7 @@ pub struct DeviceIn {
     /// The id of an earlier sign-in on the same device, to go on as that one.
     pub id: Option<DeviceId>,
     /// 1 to 64 characters; what its owner calls it.
+    #[schema(max_length = 64, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]
     pub name: String,
     /// What runs on it.
     pub platform: Platform,

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct SignIn {
     /// As given at sign-up; case does not matter.
+    #[schema(pattern = "^[A-Za-z0-9_.]{3,32}$")]
     pub handle: String,
     /// The password.
     pub password: String,

@@ -201,7 +201,7 @@ impl Actor {
             _ if !self.reads() => self.refuse("forbidden", "a distress token reads nothing", None).await,
             ClientFrame::Claim(emergency) => self.claim(emergency).await,
             ClientFrame::Ack(alert, state) => {
-                match self.stream.services.alerts.ack(self.caller.user, alert, state).await {
+                match self.stream.services.alerts.ack(self.caller.user, alert, state.into()).await {
                     Ok(()) => Ok(()),
                     Err(error) => self.problem(error.into(), None).await,
                 }

@@ -1,6 +1,6 @@
 //! The frames of a stream, as the contract names them.
 
-use crate::alerts::{AlertView, DeliveryState, EmergencyView, Note, State};
+use crate::alerts::{AckState, AlertView, EmergencyView, Note, State};
 use crate::clock::Timestamp;
 use crate::geo::{Fix, FixRefusal, RawFix};
 use crate::id::{AlertId, DeviceId, EmergencyId, UserId};
@@ -24,7 +24,7 @@ pub enum ClientFrame {
     /// A contact is on it.
     Claim(EmergencyId),
     /// An alert has arrived, or was looked at.
-    Ack(AlertId, DeliveryState),
+    Ack(AlertId, AckState),
     /// Replay the inbox after this cursor.
     Resume(i64),
     /// Positions of somebody, from now on.
@@ -58,11 +58,15 @@ fn malformed(detail: impl Into<String>) -> FrameError {
     FrameError { code: "invalid_request", detail: detail.into() }
 }
 
-#[derive(Deserialize)]
+/// Fixes to store, each taken or refused on its own; answered by `acked` and `rejected`.
+#[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-struct FixesFrame<'a> {
+pub(super) struct FixesFrame<'a> {
     #[serde(rename = "type", borrow)]
+    #[schema(value_type = String)]
     kind: Cow<'a, str>,
+    /// 1 to 200, in a frame of at most 64 KiB.
+    #[schema(min_items = 1, max_items = 200)]
     fixes: Vec<RawFix>,
 }
 
@@ -81,17 +85,58 @@ struct Kind<'a> {
     kind: Cow<'a, str>,
 }
 
-#[derive(Deserialize)]
+/// The frames of a client that are read strictly.
+#[derive(Deserialize, utoipa::ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
-enum Plain {
-    Resolve { emergency: EmergencyId, pin: Option<String> },
-    Cancel { emergency: EmergencyId, pin: Option<String> },
-    Claim { emergency: EmergencyId },
-    Ack { alert: AlertId, state: DeliveryState },
-    Resume { cursor: i64 },
-    Watch { user: UserId },
-    Unwatch { user: UserId },
-    Token { access_token: String },
+pub(super) enum Plain {
+    /// The subject is safe; answered by `accepted`.
+    Resolve {
+        /// Which: any id it was raised with.
+        emergency: EmergencyId,
+        /// Needed if one is set.
+        pin: Option<String>,
+    },
+    /// It was no emergency; answered by `accepted`.
+    Cancel {
+        /// Which: any id it was raised with.
+        emergency: EmergencyId,
+        /// Needed if one is set.
+        pin: Option<String>,
+    },
+    /// A contact is on it; everybody with part in it gets its next `emergency` frame, this person too.
+    Claim {
+        /// Which.
+        emergency: EmergencyId,
+    },
+    /// An alert has arrived, or was looked at.
+    Ack {
+        /// Which.
+        alert: AlertId,
+        /// `received`: the app has it. `seen`: the person looked at it.
+        state: AckState,
+    },
+    /// Replay my inbox after a cursor: its alerts follow, then `resumed`.
+    Resume {
+        /// The highest cursor this client has kept; 0 for all.
+        #[schema(minimum = 0)]
+        cursor: i64,
+    },
+    /// Positions of somebody whose grant allows it: the newest at once, then each as it comes. At most 100 people; a
+    /// watch that is refused (`unavailable`) is forgotten.
+    Watch {
+        /// Whom.
+        user: UserId,
+    },
+    /// No more positions of somebody.
+    Unwatch {
+        /// Whom.
+        user: UserId,
+    },
+    /// A fresh access token of the same person and device: positions need a current one.
+    Token {
+        /// From `POST /v1/sessions/refresh`.
+        access_token: String,
+    },
 }
 
 impl ClientFrame {
@@ -180,22 +225,24 @@ impl From<PlainFrame> for ServerFrame {
 }
 
 /// A frame to a client, but for alerts.
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum PlainFrame {
-    /// First of all.
+    /// First of all frames; the open emergencies follow.
     Welcome {
         /// This socket's name in logs.
         session: Uuid,
         /// The server's time.
         now: Timestamp,
-        /// Newest durable streamed fix of this device.
+        /// Newest durable streamed fix of this device; 0 if there is none.
+        #[schema(minimum = 0)]
         last_seq: i64,
-        /// Head of the inbox.
+        /// Head of the inbox; 0 if it is empty.
+        #[schema(minimum = 0)]
         cursor: i64,
-        /// Unacked fixes allowed.
+        /// Unacked fixes allowed; beyond, the server stops reading.
         window: usize,
-        /// Seconds between pings.
+        /// Seconds between the server's pings; a pong is enough.
         heartbeat_s: u64,
     },
     /// Every fix sent with `seq <= n` is on disk or was rejected.
@@ -205,12 +252,14 @@ pub enum PlainFrame {
     },
     /// A fix that was refused.
     Rejected {
-        /// Its number, if it could be read.
+        /// Its number; null if it could not be read.
+        #[schema(required = true)]
         seq: Option<i64>,
-        /// Why.
+        /// `out_of_range`, `not_finite`, `in_future`, `too_old`, `seq_conflict` or `invalid_fix`.
         code: &'static str,
     },
-    /// Answers every emergency frame.
+    /// Answers every raise and every end, repeats included. A raise is repeated until
+    /// `copies >= min(2, copies_max)`.
     Accepted {
         /// The id it was raised with.
         id: EmergencyId,
@@ -229,12 +278,12 @@ pub enum PlainFrame {
         #[serde(skip_serializing_if = "Vec::is_empty")]
         notes: Vec<Note>,
     },
-    /// An emergency changed.
+    /// An emergency changed, to its subject and contacts; after `welcome`, each open one this person has part in.
     Emergency {
         /// As the person of this socket sees it.
         emergency: EmergencyView,
     },
-    /// Where somebody is.
+    /// Where somebody who is watched is: the newest first, then live.
     Position {
         /// Who.
         user: UserId,
@@ -242,27 +291,33 @@ pub enum PlainFrame {
         device: DeviceId,
         /// Where and when.
         fix: Fix,
-        /// Why it may be seen.
+        /// Why it may be seen: `self`, `live_location` or `emergency`.
+        #[schema(pattern = "^(self|live_location|emergency)$")]
         basis: &'static str,
     },
-    /// The grant ended or never was.
+    /// A watch ended: the grant ended or never was, one frame for every reason.
     Unavailable {
         /// Whose.
         user: UserId,
     },
-    /// The replay is over.
+    /// The replay that `resume` asked for is over.
     Resumed {
-        /// Whether nothing is missing.
+        /// Whether nothing is missing; false for a cursor this inbox never gave out.
         complete: bool,
     },
-    /// The node is stopping.
+    /// The node asks for fewer fixes; what is sent beyond waits unread.
+    SlowDown {
+        /// Send at most so many a second.
+        fixes_per_s: u32,
+    },
+    /// The node is stopping and closes with 1012.
     Drain {
         /// Reconnect after so many seconds.
         after_s: u64,
     },
-    /// A frame could not be taken.
+    /// A frame could not be taken. Ten malformed ones in a minute close the socket with 1008.
     Error {
-        /// A stable word.
+        /// A stable word: that of a problem, or `unknown_type`, `token_expired`, `limit_reached`.
         code: &'static str,
         /// The same for a person.
         detail: String,
@@ -295,6 +350,7 @@ mod tests {
             r#"{"type":"watch"}"#,
             r#"{"type":"watch","user":"me"}"#,
             r#"{"type":"resume","cursor":1,"x":1}"#,
+            r#"{"type":"ack","alert":"01890000-0000-7000-8000-000000000000","state":"sent"}"#,
             r#"{"type":"fixes","fixes":[{"lat":NaN}]}"#,
         ] {
             assert_eq!(code(text), "invalid_request", "{text}");

@@ -74,10 +74,12 @@ pub struct FenceIn {
     /// A client-made id, so that a repeat is the same fence.
     pub id: Option<GeofenceId>,
     /// 1 to 64 characters.
+    #[schema(max_length = 64, pattern = r"^[^\x00-\x1f\x7f-\x9f]+$")]
     pub name: String,
     /// Circle, Polygon or MultiPolygon.
     pub shape: RawShape,
     /// What it is watched for; at least one.
+    #[schema(min_items = 1)]
     pub triggers: Vec<Trigger>,
     /// How long inside makes a dwell, seconds.
     #[serde(default = "default_dwell_s")]

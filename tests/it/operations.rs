@@ -85,6 +85,7 @@ const PATHS: &[(&str, &[&str])] = &[
     ("/v1/check-ins/{id}", &["delete"]),
     ("/v1/alerts", &["get"]),
     ("/v1/alerts/{id}/ack", &["post"]),
+    ("/asyncapi.json", &["get"]),
     ("/livez", &["get"]),
     ("/readyz", &["get"]),
     ("/metrics", &["get"]),
