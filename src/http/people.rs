@@ -138,7 +138,7 @@ async fn get_track(
 }
 
 /// A fix as a GeoJSON feature: where it is in the geometry, the rest in the properties.
-fn feature(stored: &StoredFix) -> Value {
+pub(super) fn feature(stored: &StoredFix) -> Value {
     let point = stored.fix.point;
     let mut properties = serde_json::to_value(&stored.fix).unwrap_or_default();
     if let Value::Object(fields) = &mut properties {
