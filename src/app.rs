@@ -9,7 +9,7 @@ use crate::runtime::Tasks;
 use crate::services::{Check, Readiness, Services};
 use crate::store::sqlite::{self, Stores};
 use crate::stream::{Registry, Stream, StreamSettings};
-use crate::tracking::Tracking;
+use crate::tracking::{Kept, Tracking};
 use crate::trust::Trust;
 use crate::{http, telemetry};
 use anyhow::{Context, bail};
@@ -95,7 +95,7 @@ impl Node {
             sink,
             bus.clone(),
             clock.clone(),
-            Duration::from_secs(config.retention_s),
+            kept(config),
             &tasks,
         );
         let alerts = Alerts::new(
@@ -106,6 +106,7 @@ impl Node {
             clock.clone(),
         );
         alerts.start_timers(&tasks);
+        alerts.start_retention(&tasks);
         let health = Arc::new(Health { stores: Arc::clone(&stores), draining: AtomicBool::new(false) });
         let services = Services {
             identity: Arc::new(identity),
@@ -223,6 +224,15 @@ fn start_ledger(services: &Services, tasks: &Tasks) {
             }
         }
     });
+}
+
+fn kept(config: &Config) -> Kept {
+    Kept {
+        fixes: Duration::from_secs(config.retention_s),
+        incidents: Duration::from_secs(config.incident_retention_s),
+        alerts: Duration::from_secs(config.alert_retention_s),
+        disclosures: Duration::from_secs(config.disclosure_retention_s),
+    }
 }
 
 fn cores() -> usize {

@@ -22,6 +22,15 @@ pub struct Config {
     /// How long fixes are kept, in seconds, unless a person chose otherwise.
     #[arg(long, env = "CIMA_RETENTION_S", default_value_t = 259_200, value_parser = clap::value_parser!(u64).range(3_600..=31_536_000))]
     pub retention_s: u64,
+    /// How long the trail, the message and the claims of an emergency are kept after its end, in seconds.
+    #[arg(long, env = "CIMA_INCIDENT_RETENTION_S", default_value_t = 2_592_000, value_parser = clap::value_parser!(u64).range(3_600..=315_360_000))]
+    pub incident_retention_s: u64,
+    /// How long alerts and transitions are kept, in seconds. The place of an alert in an inbox stays.
+    #[arg(long, env = "CIMA_ALERT_RETENTION_S", default_value_t = 2_592_000, value_parser = clap::value_parser!(u64).range(3_600..=315_360_000))]
+    pub alert_retention_s: u64,
+    /// How long it is kept who has seen a position, in seconds after they last did.
+    #[arg(long, env = "CIMA_DISCLOSURE_RETENTION_S", default_value_t = 31_536_000, value_parser = clap::value_parser!(u64).range(3_600..=315_360_000))]
+    pub disclosure_retention_s: u64,
     /// Unacked fixes that one socket may have in flight.
     #[arg(long, env = "CIMA_STREAM_WINDOW", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub stream_window: u32,
@@ -48,6 +57,9 @@ impl Config {
             data_dir,
             signing_key_file: None,
             retention_s: 259_200,
+            incident_retention_s: 2_592_000,
+            alert_retention_s: 2_592_000,
+            disclosure_retention_s: 31_536_000,
             stream_window: 512,
             heartbeat_s: 20,
             write_deadline_s: 5,

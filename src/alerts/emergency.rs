@@ -152,6 +152,8 @@ pub struct Emergency {
     pub due_at: Option<Timestamp>,
     /// Its end by time was announced.
     pub warned: bool,
+    /// The end that the subject sees is so long ago that they see no more than that it was.
+    pub erased: bool,
 }
 
 /// What a new emergency is made of.
@@ -261,6 +263,7 @@ impl Emergency {
             version: 1,
             due_at: countdown_until.or(Some(now + (LIFETIME - WARNING))),
             warned: false,
+            erased: false,
         };
         let tell = if waits { vec![] } else { vec![Telling::Raised] };
         Next { emergency, tell, hidden: false }

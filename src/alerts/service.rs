@@ -1,5 +1,6 @@
 //! The service of alerts: raising, joining, ending, claiming; the inbox; who may see whom now.
 
+use super::retention::Unwiped;
 use super::telling::drafts;
 use super::{
     AlertDraft, AlertError, AlertKind, AlertView, AlertsStore, Change, Command, Committed, DeliveryState,
@@ -15,7 +16,7 @@ use crate::trust::{Basis, EmergencyFacts, Grant, Role, Scope, Trust, TrustLink, 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 
 /// Tries of a change that somebody else's change came before.
 const TRIES: usize = 16;
@@ -50,6 +51,7 @@ pub struct Alerts {
     pub(super) bus: Bus,
     pub(super) clock: Clock,
     pub(super) rescheduled: Notify,
+    pub(super) sweeping: Mutex<Unwiped>,
 }
 
 impl Alerts {
@@ -61,7 +63,15 @@ impl Alerts {
         bus: Bus,
         clock: Clock,
     ) -> Arc<Self> {
-        Arc::new(Self { store, trust, tracking, bus, clock, rescheduled: Notify::new() })
+        Arc::new(Self {
+            store,
+            trust,
+            tracking,
+            bus,
+            clock,
+            rescheduled: Notify::new(),
+            sweeping: Mutex::default(),
+        })
     }
 
     /// Raises an emergency, or joins the open one. A repeat of an id is the same emergency.

@@ -1,6 +1,6 @@
 //! What alerts need from the cellar. Every method is one use case and atomic; absent is `Ok(None)`.
 
-use super::{AlertDraft, CheckInStore, Delivery, DeliveryState, Emergency, Inboxed, State};
+use super::{AlertDraft, CheckInStore, Delivery, DeliveryState, Emergency, ExpiryStore, Inboxed, State};
 use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::id::{AlertId, DeviceId, EmergencyId, TransitionId, UserId};
@@ -78,7 +78,7 @@ pub struct Party {
 
 /// Alerts' part of the cellar.
 #[async_trait]
-pub trait AlertsStore: CheckInStore {
+pub trait AlertsStore: CheckInStore + ExpiryStore {
     /// Stores transitions with their alerts. Idempotent by transition id and alert id.
     async fn commit_transitions(&self, commits: &[TransitionCommit]) -> Stored<Committed>;
     /// Stores alerts that belong to nothing else.

@@ -100,7 +100,14 @@ pub fn subject_view(e: &Emergency, deliveries: Option<&[Delivery]>) -> Emergency
             })
             .collect()
     });
-    EmergencyView { joined: Some(e.joined.clone()), deliveries, ..up_to(e, state, ended_at) }
+    let view = EmergencyView { joined: Some(e.joined.clone()), deliveries, ..up_to(e, state, ended_at) };
+    if e.erased { bare(view) } else { view }
+}
+
+/// What is left of an emergency that had its time. One that truly goes on after an end under duress has it too.
+fn bare(view: EmergencyView) -> EmergencyView {
+    let deliveries = view.deliveries.map(|_| Vec::new());
+    EmergencyView { message: None, claims: Vec::new(), deliveries, ..view }
 }
 
 /// What a contact sees: the truth, marked `duress` where it is; one who does not hear of duress sees what the subject
@@ -109,7 +116,10 @@ pub fn contact_view(party: &Party) -> Option<EmergencyView> {
     let e = &party.emergency;
     e.active_at?;
     match e.apparent {
-        Some(end) if !party.hears_duress => Some(up_to(e, end.state, Some(end.at))),
+        Some(end) if !party.hears_duress => {
+            let view = up_to(e, end.state, Some(end.at));
+            Some(if e.erased { bare(view) } else { view })
+        }
         Some(_) => Some(EmergencyView { duress: Some(true), ..up_to(e, e.state, e.ended_at) }),
         None => Some(up_to(e, e.state, e.ended_at)),
     }
@@ -163,6 +173,20 @@ mod tests {
         let (truly, forced) = (ended_by(Manner::True), ended_by(Manner::Duress));
         assert_ne!(truly, forced);
         assert_eq!(subject_view(&truly, Some(&[sent(9)])), subject_view(&forced, Some(&[sent(5)])));
+    }
+
+    #[test]
+    fn one_that_goes_on_under_duress_is_erased_for_its_subject_as_if_it_had_ended() {
+        let erased = |manner| Emergency { erased: true, ..ended_by(manner) };
+        // Of one that truly ended so long ago nothing is there any more.
+        let gone = Emergency { message: None, claims: vec![], ..erased(Manner::True) };
+        let forced = erased(Manner::Duress);
+        assert_eq!(subject_view(&gone, Some(&[])), subject_view(&forced, Some(&[])));
+        let excluded = Party { emergency: forced.clone(), hears_duress: false };
+        let untold = Party { emergency: gone, hears_duress: false };
+        assert_eq!(contact_view(&excluded), contact_view(&untold));
+        let told = contact_view(&Party { emergency: forced, hears_duress: true }).unwrap();
+        assert!(told.message.is_some() && !told.claims.is_empty(), "who hears of duress sees it go on");
     }
 
     #[test]

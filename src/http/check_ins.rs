@@ -28,7 +28,7 @@ pub(super) fn routes() -> OpenApiRouter<Services> {
 /// A check-in as its person sees it.
 #[derive(Serialize, utoipa::ToSchema)]
 #[schema(as = CheckIn)]
-struct CheckInView {
+pub(super) struct CheckInView {
     /// Its id.
     id: CheckInId,
     /// When it has to be completed.
@@ -65,7 +65,7 @@ impl From<CheckIn> for CheckInView {
 
 /// The cursor of a page, as text. It carries the part of the list that it is in: what is completed between two pages
 /// moves to the other part, and must take no others with it.
-struct Cursor(CheckInPlace);
+pub(super) struct Cursor(pub(super) CheckInPlace);
 
 impl FromStr for Cursor {
     type Err = ();
@@ -80,7 +80,7 @@ impl FromStr for Cursor {
     }
 }
 
-fn cursor(c: &CheckIn) -> String {
+pub(super) fn cursor(c: &CheckIn) -> String {
     let part = if c.state == CheckInState::Waiting { "waiting" } else { "ended" };
     format!("{part}.{}", c.id)
 }

@@ -29,7 +29,7 @@ pub(super) fn routes() -> OpenApiRouter<Services> {
 /// A geofence as its owner sees it.
 #[derive(Serialize, utoipa::ToSchema)]
 #[schema(as = Geofence)]
-struct FenceView {
+pub(super) struct FenceView {
     /// Its id.
     id: GeofenceId,
     /// What its owner calls it.

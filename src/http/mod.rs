@@ -13,6 +13,7 @@ mod check_ins;
 mod devices;
 mod docs;
 mod emergencies;
+mod export;
 mod geofences;
 mod health;
 mod idempotency;
@@ -66,6 +67,7 @@ fn routes(with_metrics: bool) -> OpenApiRouter<Services> {
     let usual = OpenApiRouter::new()
         .merge(sessions::routes())
         .merge(me::routes())
+        .merge(export::routes())
         .merge(devices::routes())
         .merge(links::routes())
         .merge(people::routes())

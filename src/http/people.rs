@@ -222,6 +222,11 @@ impl From<StoredFix> for TrackPoint {
     }
 }
 
+/// A fix as a GeoJSON feature, for a document that is written piece by piece.
+pub(super) fn feature(stored: &StoredFix) -> serde_json::Value {
+    serde_json::to_value(TrackPoint::from(stored.clone())).unwrap_or_default()
+}
+
 /// A place in a track: the cursor of its pages, opaque outside.
 #[derive(Clone, Copy, PartialEq, Debug)]
 struct Place(Timestamp, DeviceId, i64);

@@ -68,10 +68,22 @@ impl Actor {
     }
 
     /// A contact is on it; everybody with part in it sees so in the emergency's next frame.
-    pub(super) async fn claim(&mut self, emergency: EmergencyId) -> Step {
-        match self.stream.services.alerts.claim(self.caller.user, emergency, true).await {
-            Ok(_) => Ok(()),
-            Err(error) => self.problem(error.into(), Some(emergency)).await,
+    pub(super) async fn claim(&mut self, id: EmergencyId) -> Step {
+        match self.stream.services.alerts.claim(self.caller.user, id, true).await {
+            Ok(view) => {
+                let (state, joined, notes) = (view.state, None, Vec::new());
+                self.send(PlainFrame::Accepted {
+                    id,
+                    emergency: view.id,
+                    state,
+                    copies: 1,
+                    copies_max: 1,
+                    joined,
+                    notes,
+                })
+                .await
+            }
+            Err(error) => self.problem(error.into(), Some(id)).await,
         }
     }
 }

@@ -103,10 +103,14 @@ pub(super) enum Plain {
         /// Needed if one is set.
         pin: Option<String>,
     },
-    /// A contact is on it; everybody with part in it gets its next `emergency` frame, this person too.
+    /// A contact is on it; answered by `accepted`, and everybody with part in it gets its next `emergency` frame.
     Claim {
         /// Which.
         emergency: EmergencyId,
+        /// Not needed for a claim.
+        #[serde(default, rename = "pin")]
+        #[schema(value_type = Option<String>)]
+        _pin: Option<serde::de::IgnoredAny>,
     },
     /// An alert has arrived, or was looked at.
     Ack {
@@ -175,7 +179,7 @@ impl ClientFrame {
                 Ok(match plain {
                     Plain::Resolve { emergency, pin } => Self::End(End { emergency, resolve: true, pin }),
                     Plain::Cancel { emergency, pin } => Self::End(End { emergency, resolve: false, pin }),
-                    Plain::Claim { emergency } => Self::Claim(emergency),
+                    Plain::Claim { emergency, _pin } => Self::Claim(emergency),
                     Plain::Ack { alert, state } => Self::Ack(alert, state),
                     Plain::Resume { cursor } => Self::Resume(cursor),
                     Plain::Watch { user } => Self::Watch(user),

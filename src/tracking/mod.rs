@@ -11,8 +11,10 @@ mod person;
 mod rebuild;
 mod recorder;
 mod refusal;
+mod retention;
 mod service;
 mod store;
+mod store_retention;
 mod tracker;
 
 pub use evaluate::{Membership, crosses, evaluate};
@@ -22,9 +24,11 @@ pub use person::{Person, Position};
 pub use rebuild::Rebuild;
 pub use recorder::{Receipt, Recorded, Recorder};
 pub use refusal::TrackingError;
+pub use retention::Kept;
 pub use service::{Ingest, Tracking};
 pub use store::{
     DeviceTail, FenceCreated, FenceState, FixBatch, FixStore, NewFix, StoredFix, StoredTransition,
     TrackingStore,
 };
+pub use store_retention::{Incident, Keeper, RetentionStore, TrailPart, TrailStore};
 pub use tracker::{Crossing, SinkMessage, Tracker, TransitionBatch, TransitionSink};

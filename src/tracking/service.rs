@@ -2,7 +2,9 @@
 
 use super::person::Person;
 use super::rebuild::{Builder, Rebuild};
-use super::{Fences, FixStore, Receipt, Recorder, StoredFix, TrackingError, TrackingStore, TransitionSink};
+use super::{
+    Fences, FixStore, Kept, Receipt, Recorder, StoredFix, TrackingError, TrackingStore, TransitionSink,
+};
 use crate::bus::{Bus, Event};
 use crate::clock::{Clock, Timestamp};
 use crate::error::Stored;
@@ -34,14 +36,14 @@ pub struct Ingest {
 /// The service.
 pub struct Tracking {
     pub(super) store: Arc<dyn TrackingStore>,
-    fixes: Arc<dyn FixStore>,
+    pub(super) fixes: Arc<dyn FixStore>,
     recorder: Recorder,
     people: DashMap<UserId, Weak<Person>>,
     sink: TransitionSink,
     rebuilds: mpsc::Sender<Rebuild>,
     bus: Bus,
     pub(super) clock: Clock,
-    retention: Duration,
+    pub(super) kept: Kept,
     stop: CancellationToken,
 }
 
@@ -53,7 +55,7 @@ impl Tracking {
         sink: TransitionSink,
         bus: Bus,
         clock: Clock,
-        retention: Duration,
+        kept: Kept,
         tasks: &Tasks,
     ) -> Arc<Self> {
         let (rebuilds, mut asked) = mpsc::channel::<Rebuild>(REBUILDS);
@@ -82,7 +84,7 @@ impl Tracking {
             rebuilds,
             bus,
             clock,
-            retention,
+            kept,
             stop: tasks.stop(),
         });
         let (sweeper, stop) = (Arc::downgrade(&tracking), tasks.stop());
@@ -129,9 +131,9 @@ impl Tracking {
         Fences(self)
     }
 
-    /// How long fixes are kept, unless a person chose less.
+    /// How long fixes are kept, unless a person chose otherwise.
     pub fn retention(&self) -> Duration {
-        self.retention
+        self.kept.fixes
     }
 
     /// Batches that wait to be stored.
@@ -253,7 +255,15 @@ impl Tracking {
     /// When the store failed.
     pub async fn newest_fix(&self, grant: &Grant) -> Stored<Option<StoredFix>> {
         let devices = self.covered_devices(grant).await?;
-        if devices.is_empty() { Ok(None) } else { self.fixes.newest(&devices).await }
+        if devices.is_empty() {
+            return Ok(None);
+        }
+        // What is in a trail alone is older than any fix.
+        if let Some(newest) = self.fixes.newest(&devices).await? {
+            return Ok(Some(newest));
+        }
+        let parts = self.trails(grant).await?;
+        if parts.is_empty() { Ok(None) } else { self.fixes.newest_of_trail(&devices, &parts).await }
     }
 
     /// When the person's newest fix was received; what keeps an emergency from expiring.
@@ -262,7 +272,11 @@ impl Tracking {
     /// When the store failed.
     pub async fn last_sign(&self, user: UserId) -> Stored<Option<Timestamp>> {
         let devices = self.store.devices_of(user).await?;
-        Ok(self.fixes.newest(&devices).await?.map(|f| f.received_at))
+        let newest = match self.fixes.newest(&devices).await? {
+            Some(newest) => Some(newest),
+            None => self.newest_in_incidents(user, &devices).await?,
+        };
+        Ok(newest.map(|f| f.received_at))
     }
 
     /// The part of a track that a grant covers, in event order.
@@ -282,7 +296,7 @@ impl Tracking {
         if devices.is_empty() || from >= to {
             return Ok(Vec::new());
         }
-        Ok(self.fixes.between(&devices, from, to, after, limit).await?)
+        Ok(self.merged(grant, &devices, from, to, after, limit).await?)
     }
 
     async fn covered_devices(&self, grant: &Grant) -> Stored<Vec<DeviceId>> {

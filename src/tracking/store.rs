@@ -3,7 +3,7 @@
 //! Two stores: [`TrackingStore`] keeps fences and their states beside alerts; [`FixStore`] keeps fixes in a file
 //! (or table) of their own, so that a flood of fixes is never in front of an alarm.
 
-use super::{Geofence, Membership, Transition};
+use super::{Geofence, Membership, RetentionStore, TrailStore, Transition};
 use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::geo::Fix;
@@ -62,7 +62,7 @@ pub struct StoredTransition {
 
 /// Fences, their states and their history.
 #[async_trait]
-pub trait TrackingStore: Send + Sync {
+pub trait TrackingStore: RetentionStore {
     /// Creates a fence unless the owner would have more than `max_fences` or `max_vertices`.
     async fn create_fence(
         &self,
@@ -138,7 +138,7 @@ pub struct StoredFix {
 
 /// The fixes.
 #[async_trait]
-pub trait FixStore: Send + Sync {
+pub trait FixStore: TrailStore {
     /// Stores a group in one transaction that is on disk when this returns. Idempotent by (device, seq).
     async fn record(&self, fixes: &[NewFix]) -> Stored<FixBatch>;
     /// The newest `seq` that the device streamed; 0 if none.

@@ -214,6 +214,14 @@ impl Trust {
         self.ledger.flush().await?;
         Ok(self.store.disclosures(subject, after, limit).await?)
     }
+
+    /// Deletes the disclosures that were last added to before `before`; how many.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub async fn expire_disclosures(&self, before: Timestamp) -> Stored<u64> {
+        self.store.expire_disclosures(before).await
+    }
 }
 
 fn check(scopes: Scopes, tier: u8) -> Result<(), TrustError> {

@@ -64,4 +64,6 @@ pub trait TrustStore: Send + Sync {
     async fn disclose(&self, disclosed: Vec<Disclosed>) -> Stored<()>;
     /// Who has seen the person's position, newest first, without the covert ones; `after` is the id of the last seen row.
     async fn disclosures(&self, subject: UserId, after: Option<i64>, limit: u32) -> Stored<Vec<Disclosure>>;
+    /// Deletes the disclosures that were last added to before `before`, in short transactions; how many.
+    async fn expire_disclosures(&self, before: Timestamp) -> Stored<u64>;
 }

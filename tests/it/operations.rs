@@ -89,11 +89,11 @@ const PATHS: &[(&str, &[&str])] = &[
     ("/livez", &["get"]),
     ("/readyz", &["get"]),
     ("/metrics", &["get"]),
+    ("/v1/me/export", &["get"]),
 ];
 
 /// Paths of the contract that nobody has built yet; one that is built moves up.
-const TO_BUILD: &[(&str, &[&str])] =
-    &[("/v1/me/export", &["get"]), ("/v1/devices/{id}/push/{channel}", &["put", "delete"])];
+const TO_BUILD: &[(&str, &[&str])] = &[("/v1/devices/{id}/push/{channel}", &["put", "delete"])];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_document_names_every_path_of_the_contract_and_no_other() {

@@ -32,6 +32,7 @@ pub(super) struct EmergencyRow {
     version: i64,
     due_at: Option<i64>,
     warned: bool,
+    erased: i64,
     claims: String,
     joined: String,
 }
@@ -94,6 +95,7 @@ impl TryFrom<EmergencyRow> for Emergency {
             version: row.version,
             due_at: time(row.due_at),
             warned: row.warned,
+            erased: row.erased > 0,
         })
     }
 }

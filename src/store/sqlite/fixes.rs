@@ -1,6 +1,7 @@
 //! `fixes.db`: the fixes, written in groups by one fast path and read by device in event order.
 
 mod record;
+mod trails;
 
 use super::connect::Database;
 use super::failure::{read, unreadable};
@@ -51,6 +52,7 @@ impl SqliteFixes {
             let mark =
                 query("INSERT INTO forgotten (device_id) VALUES (?) ON CONFLICT DO NOTHING").bind(device.0);
             self.db.writer.write(Lane::Routine, mark).await?;
+            self.forget_trails(*device).await?;
             loop {
                 let delete = query(
                     "DELETE FROM fixes WHERE device_id = ?1 AND seq IN
@@ -127,6 +129,21 @@ fn order(stored: &StoredFix) -> (Timestamp, DeviceId, i64) {
     (stored.fix.fixed_at, stored.device, stored.fix.seq)
 }
 
+/// Where a device's part of a page begins. In event order the devices of one moment follow each other: those before the
+/// last seen device are through with that moment, those after it have it before them.
+fn start_of(
+    device: DeviceId,
+    from: Timestamp,
+    after: Option<(Timestamp, DeviceId, i64)>,
+) -> (Timestamp, i64) {
+    let seen = after.map(|(at, last, seq)| match device.cmp(&last) {
+        std::cmp::Ordering::Less => (at, i64::MAX),
+        std::cmp::Ordering::Equal => (at, seq),
+        std::cmp::Ordering::Greater => (at, 0),
+    });
+    seen.map_or((from, 0), |seen| seen.max((from, 0)))
+}
+
 #[async_trait]
 impl FixStore for SqliteFixes {
     async fn record(&self, fixes: &[NewFix]) -> Stored<FixBatch> {
@@ -171,14 +188,7 @@ impl FixStore for SqliteFixes {
     ) -> Stored<Vec<StoredFix>> {
         let mut found = Vec::new();
         for device in devices {
-            // In event order the devices of one moment follow each other: those before the last seen device are
-            // through with that moment, those after it have it before them.
-            let seen = after.map(|(at, last, seq)| match device.cmp(&last) {
-                std::cmp::Ordering::Less => (at, i64::MAX),
-                std::cmp::Ordering::Equal => (at, seq),
-                std::cmp::Ordering::Greater => (at, 0),
-            });
-            let start = seen.map_or((from, 0), |seen| seen.max((from, 0)));
+            let start = start_of(*device, from, after);
             found.extend(self.track(*device, start, to, limit).await?);
         }
         found.sort_unstable_by_key(order);

@@ -93,15 +93,15 @@ pub(super) async fn finish(store: &SqliteStore) -> Stored<()> {
     if read(due.fetch_optional(&store.db.readers)).await?.is_none() {
         return Ok(());
     }
-    rewrite(&store.fixes.db).await?;
-    rewrite(&store.db).await?;
+    rewrite(&store.fixes.db, REWRITE).await?;
+    rewrite(&store.db, REWRITE).await?;
     store.db.writer.write(Lane::Routine, query("DELETE FROM unfinished")).await.map(|_| ())
 }
 
 /// Writes the file anew without what is deleted, and empties its log.
-async fn rewrite(db: &Database) -> Stored<()> {
-    let mut locked = db.writer.alone(REWRITE).await?;
-    by(Instant::now() + REWRITE, query("VACUUM").execute(locked.connection()?)).await?;
+pub(super) async fn rewrite(db: &Database, within: Duration) -> Stored<()> {
+    let mut locked = db.writer.alone(within).await?;
+    by(Instant::now() + within, query("VACUUM").execute(locked.connection()?)).await?;
     drop(locked);
-    db.writer.empty_log(REWRITE).await
+    db.writer.empty_log(within).await
 }

@@ -34,15 +34,17 @@ impl Telling {
         if recipients.is_empty() {
             return Ok(true);
         }
+        // An alert that had its time and is told again has its place still.
         let heads = query(
-            "INSERT INTO inbox_heads (user_id, head) SELECT recipient_id, 1 FROM deliveries WHERE alert_id = ?
+            "INSERT INTO inbox_heads (user_id, head) SELECT d.recipient_id, 1 FROM deliveries d WHERE d.alert_id = ?
+                 AND NOT EXISTS (SELECT 1 FROM inbox i WHERE i.user_id = d.recipient_id AND i.alert_id = d.alert_id)
              ON CONFLICT (user_id) DO UPDATE SET head = head + 1",
         );
         tx.run(heads.bind(draft.id.0)).await?;
         let places = query(
             "INSERT INTO inbox (user_id, cursor, alert_id)
              SELECT d.recipient_id, h.head, d.alert_id FROM deliveries d JOIN inbox_heads h ON h.user_id = d.recipient_id
-             WHERE d.alert_id = ?",
+             WHERE d.alert_id = ? ON CONFLICT (user_id, alert_id) DO NOTHING",
         );
         tx.run(places.bind(draft.id.0)).await?;
         self.told.extend(recipients);

@@ -261,6 +261,10 @@ impl TrustStore for SqliteStore {
         let rows = read(listed.fetch_all(&self.db.readers)).await?;
         rows.into_iter().map(Disclosure::try_from).collect()
     }
+
+    async fn expire_disclosures(&self, before: Timestamp) -> Stored<u64> {
+        super::retention::expire_disclosures(self, before).await
+    }
 }
 
 #[derive(sqlx::FromRow)]
