@@ -17,6 +17,8 @@ mod fixes;
 mod forgetting;
 #[path = "store_contract/identity.rs"]
 mod identity;
+#[path = "store_contract/retention.rs"]
+mod retention;
 #[path = "store_contract/sqlite.rs"]
 mod sqlite;
 #[path = "store_contract/tracking.rs"]
@@ -126,6 +128,15 @@ macro_rules! keeps_every_promise {
                 a_dropped_write_leaves_all_or_nothing
                 an_emergency_overtakes_a_queue
                 a_reopened_store_has_everything;
+            retention:
+                old_fixes_go_and_incidents_keep_their_part
+                an_open_incident_keeps_the_newest_fix_whatever_its_age
+                keepers_say_how_long_and_for_what
+                emergencies_are_incidents_until_their_time_is_over
+                old_alerts_go_and_their_places_stay
+                old_disclosures_go
+                old_transitions_go_unless_a_state_follows_from_them
+                trails_of_the_forgotten_go_with_them;
             forgetting:
                 the_forgotten_leave_nothing_but_marks
                 a_deleted_alert_leaves_its_place

@@ -14,7 +14,7 @@ const DURESS: &str = "9876";
 
 /// Names ids and times by the order in which they were first seen, so that two runs can be compared.
 #[derive(Default)]
-struct Transcript {
+pub(crate) struct Transcript {
     names: HashMap<String, String>,
     lines: Vec<String>,
 }
@@ -24,7 +24,7 @@ impl Transcript {
         let renamed = self.rename(value);
         self.lines.push(format!("{what}: {renamed}"));
     }
-    fn rename(&mut self, value: &Value) -> Value {
+    pub(crate) fn rename(&mut self, value: &Value) -> Value {
         match value {
             Value::String(text) if uuid::Uuid::parse_str(text).is_ok() => {
                 let next = format!("id {}", self.names.len());

@@ -62,6 +62,7 @@ const PATHS: &[(&str, &[&str])] = &[
     ("/v1/sessions/current", &["delete"]),
     ("/v1/me", &["get", "patch", "delete"]),
     ("/v1/me/disclosures", &["get"]),
+    ("/v1/me/export", &["get"]),
     ("/v1/devices", &["get"]),
     ("/v1/devices/{id}", &["patch", "delete"]),
     ("/.well-known/jwks.json", &["get"]),
