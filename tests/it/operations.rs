@@ -90,7 +90,6 @@ const PATHS: &[(&str, &[&str])] = &[
     ("/livez", &["get"]),
     ("/readyz", &["get"]),
     ("/metrics", &["get"]),
-    ("/v1/me/export", &["get"]),
 ];
 
 /// Paths of the contract that nobody has built yet; one that is built moves up.
