@@ -76,11 +76,6 @@ impl Recorder {
             }
         }
     }
-
-    /// Batches that wait now.
-    pub fn waiting(&self) -> usize {
-        QUEUE - self.queue.capacity()
-    }
 }
 
 /// Ends when every sender is gone and the last batch is on disk.

@@ -136,11 +136,6 @@ impl Tracking {
         self.kept.fixes
     }
 
-    /// Batches that wait to be stored.
-    pub fn recorder_waiting(&self) -> usize {
-        self.recorder.waiting()
-    }
-
     /// Opens a device's way in. `tracked` is the person's tracked device.
     pub fn attach(&self, user: UserId, device: DeviceId, tracked: Option<DeviceId>) -> Ingest {
         let mut entry = self.people.entry(user).or_default();

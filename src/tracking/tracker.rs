@@ -84,10 +84,6 @@ impl Tracker {
     pub fn device(&self) -> DeviceId {
         self.device
     }
-    /// Whose device it is.
-    pub fn owner(&self) -> UserId {
-        self.owner
-    }
     /// (`fixed_at`, `seq`) of the newest folded fix.
     pub fn folded_to(&self) -> Option<(Timestamp, i64)> {
         self.folded_to
