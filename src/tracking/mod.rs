@@ -8,6 +8,7 @@ mod evaluate;
 mod fence;
 mod fences;
 mod person;
+mod position;
 mod rebuild;
 mod recorder;
 mod refusal;
@@ -20,7 +21,8 @@ mod tracker;
 pub use evaluate::{Membership, crosses, evaluate};
 pub use fence::{FenceIn, Geofence, Severity, Transition, Trigger};
 pub use fences::Fences;
-pub use person::{Person, Position};
+pub use person::Person;
+pub use position::Position;
 pub use rebuild::Rebuild;
 pub use recorder::{Receipt, Recorded, Recorder};
 pub use refusal::TrackingError;
@@ -31,4 +33,4 @@ pub use store::{
     TrackingStore,
 };
 pub use store_retention::{Incident, Keeper, RetentionStore, TrailPart, TrailStore};
-pub use tracker::{Crossing, SinkMessage, Tracker, TransitionBatch, TransitionSink};
+pub use tracker::{Crossing, Place, SinkMessage, Tracker, TransitionBatch, TransitionSink};

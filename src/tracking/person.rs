@@ -1,14 +1,18 @@
 //! A person whose fixes are coming in: the tracker of their tracked device, and their newest position.
 //!
 //! Folding never waits. While the tracker is being (re)built from the store, fixes are held and folded after.
+//!
+//! No fix is lost to the fold: each was read by the last build, or was folded after it, or is in the fold's past and
+//! makes it fold again from there as soon as it is on disk.
 
 use super::rebuild::{Built, Rebuild};
-use super::{Crossing, SinkMessage, StoredFix, Tracker, TransitionSink};
+use super::{
+    Crossing, Place, Position, Recorded, SinkMessage, StoredFix, Tracker, TransitionBatch, TransitionSink,
+};
 use crate::clock::Timestamp;
 use crate::geo::Fix;
 use crate::id::{DeviceId, GeofenceId, UserId};
-use crate::trust::{Basis, Grant};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -22,26 +26,6 @@ const HELD: usize = 10_000;
 /// So many fixes may be folded before the fold's place is stored again.
 const CHECKPOINT: u32 = 256;
 
-/// The newest fix of a device, on its way to whoever may see it.
-#[derive(Clone)]
-pub struct Position {
-    user: UserId,
-    tracked: bool,
-    stored: StoredFix,
-}
-
-impl Position {
-    /// Whose.
-    pub fn user(&self) -> UserId {
-        self.user
-    }
-    /// The fix, for the holder of a grant: a live one covers the tracked device, an emergency's any device.
-    pub fn reveal(&self, grant: &Grant) -> Option<&StoredFix> {
-        let covered = self.tracked || !matches!(grant.basis(), Basis::LiveLocation);
-        (grant.subject() == self.user && covered).then_some(&self.stored)
-    }
-}
-
 /// One person; shared by their sockets, gone when the last is.
 pub struct Person {
     user: UserId,
@@ -51,22 +35,50 @@ pub struct Person {
 }
 
 pub(super) struct Fold {
-    pub(super) tracked: Option<DeviceId>,
-    pub(super) newest: HashMap<DeviceId, (Timestamp, i64)>,
-    pub(super) mode: Mode,
+    tracked: Option<DeviceId>,
+    newest: HashMap<DeviceId, Place>,
+    mode: Mode,
+    /// What the recorder has not yet written, in the order of arrival. Of all devices: any may become the tracked one.
+    in_flight: VecDeque<(DeviceId, Arc<[Fix]>)>,
+    /// Fixes of the tracked device in flight that are in the past of the fold.
+    missed: HashSet<Place>,
+    /// The history is to be folded again from here, and is not yet.
+    owed: Option<Place>,
     /// The late transitions of each fence since its membership last changed, not yet told.
     late: HashMap<GeofenceId, Vec<Crossing>>,
     late_since: Option<Timestamp>,
     unsaved: u32,
 }
 
-pub(super) enum Mode {
+enum Mode {
     /// Not built, or to be built again.
     Stale,
-    /// Being built; these are folded after.
-    Building { held: Vec<Fix>, again: Option<Rebuild> },
+    /// Being built. What was in flight when it began, and what came since: the build may or may not read it.
+    Building { held: Vec<Arc<[Fix]>>, again: bool },
     /// Folds as fixes come.
     Ready(Tracker),
+}
+
+impl Fold {
+    fn owe(&mut self, places: impl IntoIterator<Item = Place>) {
+        self.owed = self.owed.into_iter().chain(places).min();
+    }
+
+    /// What the tracked device sent and is not yet on disk.
+    fn of_tracked(&self) -> impl Iterator<Item = &Arc<[Fix]>> {
+        self.in_flight.iter().filter(|(device, _)| self.tracked == Some(*device)).map(|(_, fixes)| fixes)
+    }
+
+    /// Forgets the tracker; what was held for it is looked for in the past by the next.
+    fn forget(&mut self) {
+        if let Mode::Building { held, .. } = std::mem::replace(&mut self.mode, Mode::Stale) {
+            self.owe(places(&held));
+        }
+    }
+}
+
+fn places(held: &[Arc<[Fix]>]) -> impl Iterator<Item = Place> {
+    held.iter().flat_map(|fixes| fixes.iter()).map(Fix::order)
 }
 
 impl Person {
@@ -80,6 +92,9 @@ impl Person {
             tracked,
             newest: HashMap::new(),
             mode: Mode::Stale,
+            in_flight: VecDeque::new(),
+            missed: HashSet::new(),
+            owed: None,
             late: HashMap::new(),
             late_since: None,
             unsaved: 0,
@@ -92,20 +107,29 @@ impl Person {
         self.user
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Fold> {
+    fn lock(&self) -> MutexGuard<'_, Fold> {
         // A panic while folding leaves at worst a stale fold, which the next rebuild replaces.
         self.fold.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The tracked device, and the place from which its history is to be folded again: what a build begins with.
+    pub(super) fn to_build(&self) -> (Option<DeviceId>, Option<Place>) {
+        let fold = self.lock();
+        (fold.tracked, fold.owed)
+    }
+
     /// Folds fixes that just came from `device`. Returns the person's newest position if one of them is it.
+    ///
+    /// [`Person::recorded`] is called with the same fixes once they are on disk.
     pub(super) fn observe(
         self: &Arc<Self>,
         device: DeviceId,
-        fixes: &[Fix],
+        fixes: &Arc<[Fix]>,
         now: Timestamp,
     ) -> Option<Position> {
         let mut fold = self.lock();
         let tracked = fold.tracked == Some(device);
+        fold.in_flight.push_back((device, Arc::clone(fixes)));
         if tracked {
             self.fold_forward(&mut fold, fixes, now);
         }
@@ -119,40 +143,59 @@ impl Person {
         Some(Position { user: self.user, tracked, stored })
     }
 
-    fn fold_forward(self: &Arc<Self>, fold: &mut Fold, fixes: &[Fix], now: Timestamp) {
-        let mut crossings = Vec::new();
-        match &mut fold.mode {
-            Mode::Stale => {
-                fold.mode = Mode::Building { held: fixes.to_vec(), again: None };
-                self.ask(fold, Rebuild { person: Arc::clone(self), late_from: None });
-                return;
+    /// The fixes are on disk: those that came too late for the fold can be read now, and those that were refused
+    /// must not stay in it.
+    pub(super) fn recorded(self: &Arc<Self>, device: DeviceId, fixes: &Arc<[Fix]>, recorded: &Recorded) {
+        let mut fold = self.lock();
+        if let Some(place) = fold.in_flight.iter().position(|(_, held)| Arc::ptr_eq(held, fixes)) {
+            fold.in_flight.remove(place);
+        }
+        if fold.tracked != Some(device) || (fold.missed.is_empty() && recorded.conflicts.is_empty()) {
+            return;
+        }
+        let mut again = Vec::new();
+        for fix in fixes.iter() {
+            let missed = fold.missed.remove(&fix.order()) && !recorded.duplicates.contains(&fix.seq);
+            if missed || recorded.conflicts.contains(&fix.seq) {
+                again.push(fix.order());
             }
+        }
+        if !again.is_empty() {
+            self.build_from(&mut fold, again);
+        }
+    }
+
+    fn fold_forward(self: &Arc<Self>, fold: &mut Fold, fixes: &Arc<[Fix]>, now: Timestamp) {
+        match &mut fold.mode {
+            Mode::Stale => self.ask(fold),
             Mode::Building { held, again } => {
-                if held.len() + fixes.len() > HELD {
-                    held.clear();
-                    *again = Some(Rebuild { person: Arc::clone(self), late_from: None });
-                } else {
-                    held.extend_from_slice(fixes);
+                held.push(Arc::clone(fixes));
+                if held.iter().map(|f| f.len()).sum::<usize>() > HELD {
+                    // Most of it is on disk by now: the next build reads it.
+                    *again = true;
+                    let held = std::mem::take(held);
+                    fold.owe(places(&held));
                 }
-                return;
             }
             Mode::Ready(tracker) => {
-                for fix in fixes {
-                    if !tracker.is_past(fix) {
+                let mut crossings = Vec::new();
+                for fix in fixes.iter() {
+                    if tracker.is_past(fix) {
+                        fold.missed.insert(fix.order());
+                    } else {
                         let late = fix.fixed_at < now - LATE;
                         let found = tracker.fold(fix, late);
-                        let told = decide(&mut fold.late, tracker, found, late);
-                        crossings.extend(told);
+                        crossings.extend(decide(&mut fold.late, tracker, found, late));
                         fold.unsaved += 1;
                     }
                 }
+                self.after_fold(fold, crossings, now);
             }
         }
-        self.after_fold(fold, crossings, now);
     }
 
     /// Sends what a fold found to be stored, and keeps the settling time of late transitions.
-    pub(super) fn after_fold(&self, fold: &mut Fold, crossings: Vec<Crossing>, now: Timestamp) {
+    fn after_fold(&self, fold: &mut Fold, crossings: Vec<Crossing>, now: Timestamp) {
         fold.late_since = if fold.late.is_empty() { None } else { Some(now) };
         if crossings.is_empty() && fold.unsaved < CHECKPOINT {
             return;
@@ -162,12 +205,18 @@ impl Person {
 
     fn save(&self, fold: &mut Fold, crossings: Vec<Crossing>) {
         let Mode::Ready(tracker) = &fold.mode else { return };
-        let Some(batch) = tracker.batch(crossings, Vec::new()) else { return };
+        let Some(batch) = tracker.batch(crossings) else { return };
+        self.send(fold, batch);
+    }
+
+    /// `false` if it could not be sent. The store's states are then older than the tracker's: it folds again from them.
+    fn send(&self, fold: &mut Fold, batch: TransitionBatch) -> bool {
+        let sent = self.sink.try_send(SinkMessage::Batch(batch)).is_ok();
         fold.unsaved = 0;
-        if self.sink.try_send(SinkMessage::Batch(batch)).is_err() {
-            // The fixes are durable and the store's states are older: fold again from there.
-            fold.mode = Mode::Stale;
+        if !sent {
+            fold.forget();
         }
+        sent
     }
 
     /// Decides late transitions that no fresh fix has decided in time, finds dwells that no fix has shown, and retries
@@ -175,8 +224,7 @@ impl Person {
     pub(super) fn settle(self: &Arc<Self>, now: Timestamp) {
         let mut guard = self.lock();
         if matches!(guard.mode, Mode::Stale) {
-            guard.mode = Mode::Building { held: Vec::new(), again: None };
-            self.ask(&mut guard, Rebuild { person: Arc::clone(self), late_from: None });
+            self.ask(&mut guard);
         }
         let fold = &mut *guard;
         let Mode::Ready(tracker) = &mut fold.mode else { return };
@@ -190,35 +238,39 @@ impl Person {
         }
     }
 
-    /// Builds the tracker again: its fences, its device or its past changed.
-    pub(super) fn rebuild(self: &Arc<Self>, late_from: Option<(Timestamp, i64)>) {
-        let mut fold = self.lock();
-        let rebuild = Rebuild { person: Arc::clone(self), late_from };
-        if let Mode::Building { again, .. } = &mut fold.mode {
-            let earlier = again.take().and_then(|a| a.late_from);
-            *again = Some(Rebuild { late_from: [earlier, late_from].into_iter().flatten().min(), ..rebuild });
-            return;
-        }
-        fold.mode = Mode::Building { held: Vec::new(), again: None };
-        self.ask(&mut fold, rebuild);
+    /// Builds the tracker again: its fences or its device changed.
+    pub(super) fn rebuild(self: &Arc<Self>) {
+        self.build_from(&mut self.lock(), []);
     }
 
-    fn ask(&self, fold: &mut Fold, rebuild: Rebuild) {
-        if self.rebuilds.try_send(rebuild).is_err() {
+    /// Builds the tracker again, and folds the history again from these places.
+    fn build_from(self: &Arc<Self>, fold: &mut Fold, places: impl IntoIterator<Item = Place>) {
+        fold.owe(places);
+        match &mut fold.mode {
+            Mode::Building { again, .. } => *again = true,
+            Mode::Stale | Mode::Ready(_) => self.ask(fold),
+        }
+    }
+
+    /// Whatever is on disk when a build begins is read by it; the rest is in flight, and held.
+    fn ask(self: &Arc<Self>, fold: &mut Fold) {
+        fold.missed.clear();
+        fold.mode = Mode::Building { held: fold.of_tracked().cloned().collect(), again: false };
+        if self.rebuilds.try_send(Rebuild(Arc::clone(self))).is_err() {
             // The queue of rebuilds is full: the sweep asks again.
-            fold.mode = Mode::Stale;
+            fold.forget();
         }
     }
 
-    /// Makes a built tracker the person's, and folds what came meanwhile.
+    /// Makes a built tracker the person's, stores what it found, and folds what came meanwhile.
     pub(super) fn install(self: &Arc<Self>, built: Built, now: Timestamp) {
-        let Built { tracker, found, retracted, folded } = built;
+        let Built { tracker, found, retracted, read } = built;
         let mut guard = self.lock();
         let fold = &mut *guard;
         let Mode::Building { held, again } = std::mem::replace(&mut fold.mode, Mode::Stale) else { return };
-        if let Some(again) = again {
-            fold.mode = Mode::Building { held, again: None };
-            self.ask(fold, again);
+        if again || fold.tracked != Some(tracker.device()) {
+            fold.owe(places(&held));
+            self.ask(fold);
             return;
         }
         // What waited and was not undone waits on.
@@ -229,25 +281,53 @@ impl Person {
         for (crossing, late) in found {
             told.extend(decide(&mut fold.late, &tracker, vec![crossing], late));
         }
-        let reached = tracker.folded_to().unwrap_or((Timestamp::from_unix_ms(i64::MIN), 0));
+        fold.late_since = if fold.late.is_empty() { None } else { Some(now) };
+        let batch = tracker.rebuilt(told, retracted);
         fold.mode = Mode::Ready(tracker);
-        fold.unsaved = CHECKPOINT;
-        self.after_fold(fold, told, now);
-        let mut held = held;
-        held.sort_by_key(Fix::order);
-        self.fold_forward(fold, &held, now);
-        // A fix that came late while the tracker was built, and that the store did not have yet.
-        let missed = |f: &&Fix| !folded.contains(&f.seq) && f.order() <= reached;
-        let late_from = held.iter().filter(missed).map(Fix::order).min();
-        drop(guard);
-        if late_from.is_some() {
-            self.rebuild(late_from);
+        if let Some(batch) = batch
+            && !self.send(fold, batch)
+        {
+            fold.owe(places(&held));
+            return;
+        }
+        fold.owed = None;
+        self.catch_up(fold, &held, &read, now);
+    }
+
+    /// Folds what was held and not read. What is in the past of the new tracker is folded again from there: at once if
+    /// it is on disk by now, else when it is.
+    fn catch_up(
+        self: &Arc<Self>,
+        fold: &mut Fold,
+        held: &[Arc<[Fix]>],
+        read: &HashSet<Place>,
+        now: Timestamp,
+    ) {
+        let Mode::Ready(tracker) = &fold.mode else { return };
+        let (mut new, mut waiting, mut on_disk) = (Vec::new(), Vec::new(), Vec::new());
+        for fixes in held {
+            // Of this frame: a repeat that is in flight says nothing of the first, which may be on disk.
+            let flies = fold.in_flight.iter().any(|(_, other)| Arc::ptr_eq(other, fixes));
+            for fix in fixes.iter().filter(|f| !read.contains(&f.order())) {
+                match (tracker.is_past(fix), flies) {
+                    (false, _) => new.push(fix.clone()),
+                    (true, true) => waiting.push(fix.order()),
+                    (true, false) => on_disk.push(fix.order()),
+                }
+            }
+        }
+        new.sort_unstable_by_key(Fix::order);
+        let new: Arc<[Fix]> = new.into();
+        fold.missed.extend(waiting);
+        self.fold_forward(fold, &new, now);
+        if !on_disk.is_empty() {
+            self.build_from(fold, on_disk);
         }
     }
 
     /// Gives up building; the sweep tries again.
     pub(super) fn abandon(&self) {
-        self.lock().mode = Mode::Stale;
+        self.lock().forget();
     }
 
     /// Changes the tracked device; the tracker is built for the new one.
@@ -255,8 +335,8 @@ impl Person {
         let mut fold = self.lock();
         if fold.tracked != device {
             fold.tracked = device;
-            drop(fold);
-            self.rebuild(None);
+            fold.owed = None;
+            self.build_from(&mut fold, []);
         }
     }
 }
@@ -270,7 +350,7 @@ impl Drop for Person {
         if fold.unsaved == 0 && told.is_empty() {
             return;
         }
-        if let Some(batch) = tracker.batch(told, Vec::new()) {
+        if let Some(batch) = tracker.batch(told) {
             // Full: the next start folds a little more.
             let _ = self.sink.try_send(SinkMessage::Batch(batch));
         }

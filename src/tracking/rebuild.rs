@@ -4,10 +4,10 @@
 //! of a person is a function of the set of their fixes, in whatever order these arrived.
 
 use super::person::{LATE, Person};
-use super::{Crossing, FixStore, SinkMessage, Tracker, TrackingStore, TransitionSink};
+use super::{Crossing, FixStore, Place, SinkMessage, Tracker, TrackingStore, TransitionSink};
 use crate::clock::{Clock, Timestamp};
 use crate::error::Stored;
-use crate::id::{DeviceId, TransitionId};
+use crate::id::{DeviceId, TransitionId, UserId};
 use std::collections::HashSet;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -17,12 +17,8 @@ const PAGE: u32 = 2_000;
 /// Fences of one person, at most.
 pub(super) const MAX_FENCES: u32 = 200;
 
-/// A tracker to build.
-pub struct Rebuild {
-    pub(super) person: Arc<Person>,
-    /// Late fixes came: fold again from here.
-    pub(super) late_from: Option<(Timestamp, i64)>,
-}
+/// Somebody whose tracker is to be built.
+pub struct Rebuild(pub(super) Arc<Person>);
 
 /// A tracker that was built.
 pub(super) struct Built {
@@ -31,8 +27,8 @@ pub(super) struct Built {
     pub(super) found: Vec<(Crossing, bool)>,
     /// What late fixes undid.
     pub(super) retracted: Vec<TransitionId>,
-    /// The `seq`s of the fixes that were read.
-    pub(super) folded: HashSet<i64>,
+    /// The fixes that were read.
+    pub(super) read: HashSet<Place>,
 }
 
 /// What building needs.
@@ -45,13 +41,12 @@ pub(super) struct Builder {
 
 impl Builder {
     /// Builds the tracker of a person and gives it to them.
-    pub(super) async fn run(&self, rebuild: Rebuild) {
-        let person = rebuild.person;
-        let Some(device) = person.lock().tracked else {
+    pub(super) async fn run(&self, Rebuild(person): Rebuild) {
+        let (Some(device), owed) = person.to_build() else {
             person.abandon();
             return;
         };
-        match self.build(&person, device, rebuild.late_from).await {
+        match self.build(person.user(), device, owed).await {
             Ok(built) => person.install(built, self.clock.now()),
             Err(error) => {
                 tracing::warn!(%error, "a tracker could not be built; it is tried again");
@@ -60,18 +55,12 @@ impl Builder {
         }
     }
 
-    async fn build(
-        &self,
-        person: &Arc<Person>,
-        device: DeviceId,
-        late_from: Option<(Timestamp, i64)>,
-    ) -> Stored<Built> {
+    async fn build(&self, owner: UserId, device: DeviceId, owed: Option<Place>) -> Stored<Built> {
         self.everything_stored().await;
-        let owner = person.user();
         let fences = self.store.fences(owner, None, MAX_FENCES).await?;
         let fences = Arc::new(fences.into_iter().map(Arc::new).collect::<Vec<_>>());
         let tail = self.store.device_tail(device).await?;
-        let again_from = late_from.filter(|late| tail.folded_to.is_some_and(|to| *late <= to));
+        let again_from = owed.filter(|late| tail.folded_to.is_some_and(|to| *late <= to));
         let (states, start) = match again_from {
             Some(late) => (self.store.states_before(device, late).await?, Some((late.0, late.1 - 1))),
             None => (tail.states, tail.folded_to),
@@ -83,7 +72,7 @@ impl Builder {
         let mut tracker = Tracker::new(owner, device, fences, states, start, previous);
         let now = self.clock.now();
         let mut found = Vec::new();
-        let mut folded = HashSet::new();
+        let mut read = HashSet::new();
         let mut after = start.unwrap_or((Timestamp::from_unix_ms(i64::MIN), 0));
         loop {
             let page = self.fixes.after(device, after, PAGE).await?;
@@ -91,7 +80,7 @@ impl Builder {
                 let late = again_from
                     .is_some_and(|_| tail.folded_to.is_some_and(|to| stored.fix.order() <= to))
                     || stored.fix.fixed_at < now - LATE;
-                folded.insert(stored.fix.seq);
+                read.insert(stored.fix.order());
                 found.extend(tracker.fold(&stored.fix, late).into_iter().map(|c| (c, late)));
             }
             match page.last() {
@@ -104,18 +93,17 @@ impl Builder {
             found.extend(tracker.first_states(&newest.fix).into_iter().map(|c| (c, true)));
         }
         let retracted = match again_from {
-            Some(late) => self.reconcile(&tracker, device, late, &mut found).await?,
+            Some(late) => self.reconcile(device, late, &mut found).await?,
             None => Vec::new(),
         };
-        Ok(Built { tracker, found, retracted, folded })
+        Ok(Built { tracker, found, retracted, read })
     }
 
-    /// Takes back what late fixes undid, and leaves only what is new in `found`.
+    /// What late fixes undid; leaves only what is new in `found`.
     async fn reconcile(
         &self,
-        tracker: &Tracker,
         device: DeviceId,
-        late: (Timestamp, i64),
+        late: Place,
         found: &mut Vec<(Crossing, bool)>,
     ) -> Stored<Vec<TransitionId>> {
         let history = self.store.transitions_since(device, late.0).await?;
@@ -133,11 +121,6 @@ impl Builder {
             }
         }
         found.retain(|(c, _)| !known.contains(&c.transition.id));
-        if let Some(batch) = tracker.batch(Vec::new(), retracted.clone())
-            && self.sink.send(SinkMessage::Batch(batch)).await.is_err()
-        {
-            tracing::warn!("the engine has stopped; retractions are made at the next start");
-        }
         Ok(retracted)
     }
 

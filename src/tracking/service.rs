@@ -3,7 +3,8 @@
 use super::person::Person;
 use super::rebuild::{Builder, Rebuild};
 use super::{
-    Fences, FixStore, Kept, Receipt, Recorder, StoredFix, TrackingError, TrackingStore, TransitionSink,
+    Fences, FixStore, Kept, Receipt, Recorded, Recorder, StoredFix, TrackingError, TrackingStore,
+    TransitionSink,
 };
 use crate::bus::{Bus, Event};
 use crate::clock::{Clock, Timestamp};
@@ -119,7 +120,7 @@ impl Tracking {
             let known = self.people.get(&user).is_some_and(|p| p.strong_count() > 0);
             if !known {
                 let ingest = self.attach(user, device, Some(device));
-                ingest.person.rebuild(None);
+                ingest.person.rebuild();
                 self.hold(ingest, HELD);
             }
         }
@@ -154,33 +155,17 @@ impl Tracking {
     pub fn ingest(&self, from: &Ingest, fixes: Vec<Fix>, streamed: bool, receipt: Receipt) -> bool {
         let now = self.clock.now();
         let fixes: Arc<[Fix]> = fixes.into();
-        let past = {
-            let fold = from.person.lock();
-            let tracked = fold.tracked == Some(from.device);
-            match &fold.mode {
-                super::person::Mode::Ready(t) if tracked => {
-                    fixes.iter().filter(|f| t.is_past(f)).map(|f| (f.order(), f.seq)).collect::<Vec<_>>()
-                }
-                _ => Vec::new(),
-            }
-        };
-        let receipt = if past.is_empty() {
-            receipt
-        } else {
-            let person = Arc::clone(&from.person);
-            Box::new(move |recorded: super::Recorded| {
-                let new = |seq: &i64| !recorded.duplicates.contains(seq) && !recorded.conflicts.contains(seq);
-                let late_from = past.iter().filter(|(_, seq)| new(seq)).map(|(order, _)| *order).min();
-                if late_from.is_some() {
-                    person.rebuild(late_from);
-                }
+        let position = from.person.observe(from.device, &fixes, now);
+        let receipt = {
+            let (person, device, fixes) = (Arc::clone(&from.person), from.device, Arc::clone(&fixes));
+            Box::new(move |recorded: Recorded| {
+                person.recorded(device, &fixes, &recorded);
                 receipt(recorded);
             })
         };
-        if !self.recorder.submit(from.device, Arc::clone(&fixes), now, streamed, receipt) {
+        if !self.recorder.submit(from.device, fixes, now, streamed, receipt) {
             return false;
         }
-        let position = from.person.observe(from.device, &fixes, now);
         if let Some(position) = position.filter(|p| self.bus.is_watched(p.user())) {
             self.bus.publish(Event::Position { subject: position.user(), sealed: Arc::new(position) });
         }
@@ -190,7 +175,7 @@ impl Tracking {
     /// The person's fences changed: whoever folds for them takes the new ones.
     pub(super) fn fences_changed(&self, owner: UserId) {
         if let Some(person) = self.people.get(&owner).and_then(|p| p.upgrade()) {
-            person.rebuild(None);
+            person.rebuild();
         }
     }
 
@@ -216,7 +201,7 @@ impl Tracking {
         let count = behind.len();
         for (user, device) in behind {
             let ingest = self.attach(user, device, Some(device));
-            ingest.person.rebuild(None);
+            ingest.person.rebuild();
             self.hold(ingest, HELD);
         }
         Ok(count)

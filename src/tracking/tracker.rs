@@ -8,6 +8,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
+/// Where a fix stands in event order: (`fixed_at`, `seq`).
+pub type Place = (Timestamp, i64);
+
 /// A transition with the fence it belongs to and whether anybody is told.
 #[derive(Clone, Debug)]
 pub struct Crossing {
@@ -29,7 +32,7 @@ pub struct TransitionBatch {
     /// The states after it, of the fences that changed.
     pub states: Vec<FenceState>,
     /// How far the device is folded.
-    pub folded_to: (Timestamp, i64),
+    pub folded_to: Place,
     /// In event order.
     pub crossings: Vec<Crossing>,
     /// Undone by late fixes.
@@ -54,7 +57,7 @@ pub struct Tracker {
     device: DeviceId,
     fences: Arc<Vec<Arc<Geofence>>>,
     states: HashMap<GeofenceId, FenceState>,
-    folded_to: Option<(Timestamp, i64)>,
+    folded_to: Option<Place>,
     previous: Option<Fix>,
 }
 
@@ -66,7 +69,7 @@ impl Tracker {
         device: DeviceId,
         fences: Arc<Vec<Arc<Geofence>>>,
         states: Vec<FenceState>,
-        folded_to: Option<(Timestamp, i64)>,
+        folded_to: Option<Place>,
         previous: Option<Fix>,
     ) -> Self {
         let mut tracker = Self { owner, device, fences, states: HashMap::new(), folded_to, previous };
@@ -85,7 +88,7 @@ impl Tracker {
         self.device
     }
     /// (`fixed_at`, `seq`) of the newest folded fix.
-    pub fn folded_to(&self) -> Option<(Timestamp, i64)> {
+    pub fn folded_to(&self) -> Option<Place> {
         self.folded_to
     }
     /// Whether the fix is in the past of the fold.
@@ -178,18 +181,26 @@ impl Tracker {
         Crossing { transition, fence: Arc::clone(fence), tell: false }
     }
 
-    /// The batch that stores `crossings` and how far the fold is; `None` before the first fix.
-    pub fn batch(&self, crossings: Vec<Crossing>, retracted: Vec<TransitionId>) -> Option<TransitionBatch> {
+    /// The batch that stores `crossings`, the states they led to and how far the fold is; `None` before the first fix.
+    pub fn batch(&self, crossings: Vec<Crossing>) -> Option<TransitionBatch> {
         let changed = |id: &GeofenceId| crossings.iter().any(|c| c.transition.fence == *id);
-        let states = self.states.values().filter(|s| changed(&s.fence) || !retracted.is_empty());
-        Some(TransitionBatch {
-            owner: self.owner,
-            device: self.device,
-            states: states.copied().collect(),
-            folded_to: self.folded_to?,
-            crossings,
-            retracted,
-        })
+        let states = self.states.values().filter(|s| changed(&s.fence)).copied().collect();
+        self.batch_of(states, crossings, Vec::new())
+    }
+
+    /// The batch that stores what a build found, with all states: any may differ from what is stored.
+    pub fn rebuilt(&self, crossings: Vec<Crossing>, retracted: Vec<TransitionId>) -> Option<TransitionBatch> {
+        self.batch_of(self.states.values().copied().collect(), crossings, retracted)
+    }
+
+    fn batch_of(
+        &self,
+        states: Vec<FenceState>,
+        crossings: Vec<Crossing>,
+        retracted: Vec<TransitionId>,
+    ) -> Option<TransitionBatch> {
+        let (owner, device, folded_to) = (self.owner, self.device, self.folded_to?);
+        Some(TransitionBatch { owner, device, states, folded_to, crossings, retracted })
     }
 }
 
