@@ -20,6 +20,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("alerts", &["id", "clock", "geo", "error", "runtime", "bus", "trust", "tracking"]),
     ("services", &["id", "clock", "error", "bus", "identity", "trust", "tracking", "alerts"]),
     ("store", &["id", "clock", "geo", "error", "identity", "trust", "tracking", "alerts"]),
+    ("journal", &["id", "clock", "geo", "error", "runtime", "tracking"]),
     ("http", DOOR),
     ("stream", DOOR),
     ("client", &["clock"]),
