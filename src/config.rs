@@ -77,7 +77,8 @@ pub fn table() -> String {
     for setting in command.get_arguments() {
         let (Some(environment), Some(flag)) = (setting.get_env(), setting.get_long()) else { continue };
         let defaults: Vec<_> = setting.get_default_values().iter().map(|v| v.to_string_lossy()).collect();
-        let default = if defaults.is_empty() { "none".to_owned() } else { format!("`{}`", defaults.join(",")) };
+        let default =
+            if defaults.is_empty() { "none".to_owned() } else { format!("`{}`", defaults.join(",")) };
         let help = setting.get_help().map(ToString::to_string).unwrap_or_default();
         // Writing to a string does not fail.
         let _ = writeln!(table, "| `{}` | `--{flag}` | {default} | {help} |", environment.to_string_lossy());

@@ -130,5 +130,8 @@ fn only_visibility_builds_a_grant() {
 #[test]
 fn the_readme_has_the_table_of_settings() {
     let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    assert!(readme.contains(&cima::config::table()), "README.md has another table than `cima settings` prints");
+    assert!(
+        readme.contains(&cima::config::table()),
+        "README.md has another table than `cima settings` prints"
+    );
 }

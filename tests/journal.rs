@@ -20,7 +20,12 @@ use uuid::Uuid;
 
 const T0: Timestamp = Timestamp::from_unix_ms(1_800_000_000_000);
 /// Nothing is flushed unless a test asks.
-const PATIENT: Limits = Limits { heap: usize::MAX, age: Duration::from_secs(3_600), most: 100_000 };
+const PATIENT: Limits = Limits {
+    heap: usize::MAX,
+    age: Duration::from_secs(3_600),
+    most: 100_000,
+    patience: Duration::from_millis(50),
+};
 
 fn device(n: u64) -> DeviceId {
     DeviceId(Uuid::from_u128(u128::from(n) + 1))

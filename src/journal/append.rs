@@ -13,6 +13,7 @@ use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 use tokio::sync::{Mutex, Notify};
@@ -27,13 +28,15 @@ pub struct Limits {
     pub heap: usize,
     /// A heap that does not fill waits no longer than this.
     pub age: Duration,
-    /// So many may wait for a store that does not answer; then no more are taken.
+    /// So many may wait for a store that does not keep up; then those that append wait.
     pub most: usize,
+    /// Until they are told that it does not answer.
+    pub patience: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { heap: 32_768, age: Duration::from_secs(5), most: 400_000 }
+        Self { heap: 32_768, age: Duration::from_secs(5), most: 300_000, patience: Duration::from_secs(5) }
     }
 }
 
@@ -46,6 +49,8 @@ pub struct Journal {
     pending: RwLock<Pending>,
     /// A heap is full.
     pub(super) full: Notify,
+    /// A heap is in the store.
+    pub(super) freed: Notify,
     /// One flush at a time: the heap it moves, and the segments that heap is in.
     pub(super) unfinished: Mutex<Option<(Arc<Heap>, Vec<PathBuf>)>>,
 }
@@ -81,6 +86,7 @@ impl Journal {
             writing: Mutex::new(writing),
             pending: RwLock::default(),
             full: Notify::new(),
+            freed: Notify::new(),
             unfinished: Mutex::default(),
         });
         flush::start(&journal, tasks);
@@ -99,11 +105,7 @@ impl Journal {
     /// Stores a group: on the disk when this returns.
     pub(super) async fn append(&self, fixes: &[NewFix]) -> Stored<FixBatch> {
         let mut writing = self.writing.lock().await;
-        if self.pending().len() >= self.limits.most {
-            return Err(StoreError::Unavailable(
-                "the store of fixes has not answered for long; the notebook is full".into(),
-            ));
-        }
+        self.wait_for_room().await?;
         let (batch, new) = self.sort_out(&mut writing, fixes).await?;
         let again: Vec<usize> = {
             let pending = self.pending();
@@ -130,6 +132,24 @@ impl Journal {
             self.full.notify_one();
         }
         Ok(batch)
+    }
+
+    /// A store that does not keep up slows the phones down, by their windows.
+    async fn wait_for_room(&self) -> Stored<()> {
+        let room = async {
+            loop {
+                let mut freed = pin!(self.freed.notified());
+                // From here on: a flush that ends while we look is heard.
+                freed.as_mut().enable();
+                if self.pending().len() < self.limits.most {
+                    return;
+                }
+                freed.await;
+            }
+        };
+        let full =
+            || StoreError::Unavailable("the store of fixes does not answer, and the notebook is full".into());
+        tokio::time::timeout(self.limits.patience, room).await.map_err(|_| full())
     }
 
     async fn write(&self, writing: &mut Writing, payload: Vec<u8>) -> Stored<()> {

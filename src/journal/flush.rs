@@ -67,6 +67,7 @@ impl Journal {
         keep(self.inner.as_ref(), &block).await?;
         metrics::histogram!("cima_journal_heap_fixes").record(heap.len() as f64);
         self.pending_mut().flushed();
+        self.freed.notify_waiters();
         let segments = segments.clone();
         *unfinished = None;
         wipe(segments).await;
