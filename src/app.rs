@@ -1,20 +1,22 @@
 //! The one place that wires: from settings to a node that serves, and from a stop to a folder that is whole.
 
 use crate::alerts::{Alerts, Engine};
-use crate::bus::Bus;
+use crate::bus::{Bus, SharedSettings};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::id::UserId;
 use crate::identity::{Hasher, Identity, SigningKey};
 use crate::runtime::Tasks;
 use crate::services::{Check, Readiness, Services};
 use crate::store::sqlite::{self, Stores};
-use crate::stream::{Registry, Stream, StreamSettings};
+use crate::stream::{Registry, Stream, StreamSettings, start_poll};
 use crate::tracking::{Kept, Tracking};
 use crate::trust::Trust;
 use crate::{http, telemetry};
 use anyhow::{Context, bail};
 use async_trait::async_trait;
 use axum::serve::ListenerExt;
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::SocketAddr;
@@ -28,6 +30,10 @@ use tokio_util::sync::CancellationToken;
 
 /// Between writings of disclosure counts.
 const LEDGER: Duration = Duration::from_secs(5);
+/// The part of the drain over which closes are spread; the rest is for those that close last to do so.
+const SPREAD: f64 = 0.8;
+/// For asking who has part in an open emergency when the node stops.
+const ASKING: Duration = Duration::from_secs(1);
 /// Between looks for sockets that are still closing.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -84,9 +90,12 @@ impl Node {
             .await
             .with_context(|| format!("the store in {} cannot be opened", config.data_dir.display()))?;
         let stores = Arc::new(stores);
-        let (tasks, bus) = (Tasks::default(), Bus::default());
+        let tasks = Tasks::default();
+        let bus = bus(config, &clock, &tasks)?;
         let hasher = Hasher::new(config.password_memory_kib, cores())?;
         let identity = Identity::start(stores.main.clone(), hasher, key, bus.clone(), clock.clone()).await?;
+        let identity = Arc::new(identity);
+        identity.start_revocations(&tasks);
         let trust = Arc::new(Trust::new(stores.main.clone(), bus.clone(), clock.clone()));
         let sink = Engine::start(stores.main.clone(), bus.clone(), &tasks);
         let tracking = Tracking::start(
@@ -108,15 +117,7 @@ impl Node {
         alerts.start_timers(&tasks);
         alerts.start_retention(&tasks);
         let health = Arc::new(Health { stores: Arc::clone(&stores), draining: AtomicBool::new(false) });
-        let services = Services {
-            identity: Arc::new(identity),
-            trust,
-            tracking,
-            alerts,
-            bus,
-            clock,
-            readiness: health.clone(),
-        };
+        let services = Services { identity, trust, tracking, alerts, bus, clock, readiness: health.clone() };
         let recovered = services.tracking.recover().await?;
         if recovered > 0 {
             tracing::info!(people = recovered, "fixes from before the stop are folded now");
@@ -124,6 +125,7 @@ impl Node {
         start_ledger(&services, &tasks);
         let registry = Arc::new(Registry::default());
         registry.start_router(&services.bus, &tasks);
+        start_poll(&services, &registry, &tasks);
         let stop_serving = CancellationToken::new();
         let addr = serve(config, &services, &registry, &tasks, &stop_serving).await?;
         let drain = Duration::from_secs(config.drain_s);
@@ -144,7 +146,8 @@ impl Node {
     /// in time; what was acked is on disk all the same.
     pub async fn stop(self) -> bool {
         self.health.draining.store(true, Ordering::Relaxed);
-        self.registry.close_all();
+        let last = self.leave_last().await;
+        self.registry.drain(self.drain.mul_f64(SPREAD), &last);
         let closed = tokio::time::timeout(self.drain, async {
             while self.registry.open() > 0 {
                 tokio::time::sleep(LOOK).await;
@@ -161,6 +164,15 @@ impl Node {
         stores.main.close().await;
         stores.fixes.close().await;
         closed && ended && flushed && last
+    }
+}
+
+impl Node {
+    /// Whose sockets close last: a move to another node in the middle of an emergency comes as late as it can. A store that
+    /// does not answer holds up no stop.
+    async fn leave_last(&self) -> HashSet<UserId> {
+        let asked = tokio::time::timeout(ASKING, self.services.alerts.people_in_open()).await;
+        asked.ok().and_then(Result::ok).unwrap_or_default()
     }
 }
 
@@ -209,6 +221,16 @@ async fn listen(
         }
     });
     Ok(addr)
+}
+
+/// The wire to other nodes, if there are any.
+fn bus(config: &Config, clock: &Clock, tasks: &Tasks) -> anyhow::Result<Bus> {
+    match &config.redis_url {
+        Some(url) => {
+            Ok(Bus::shared(&SharedSettings { url: url.clone(), probe: true }, clock.clone(), tasks)?)
+        }
+        None => Ok(Bus::default()),
+    }
 }
 
 fn start_ledger(services: &Services, tasks: &Tasks) {

@@ -13,6 +13,7 @@ need cc build-essential
 need python3 python3
 need node nodejs
 need npm npm
+need redis-server redis-server
 python3 -c 'import ensurepip' 2>/dev/null || { apt-get update -qq; apt-get install -y -qq python3-venv >/dev/null; }
 
 cargo fmt --all --check

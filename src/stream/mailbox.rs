@@ -1,11 +1,13 @@
 //! What waits for a socket. It cannot grow: bells are flags, positions are the newest per person, acks the highest.
 //! What a flag stands for is read from the store when the socket gets to it, so nothing is lost by being few.
 
+use crate::bus::Sealed;
 use crate::id::{EmergencyId, UserId};
-use crate::tracking::{Position, Recorded};
-use std::any::Any;
+use crate::tracking::Recorded;
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::Notify;
 
 /// Changed emergencies that are named; beyond, the socket looks at all it has part in.
@@ -20,14 +22,14 @@ pub(super) enum Close {
     DeviceRemoved,
     /// A newer socket of the device sends fixes.
     Replaced,
-    /// The node is stopping.
-    Restart,
 }
 
 /// What waits, taken as a whole.
 #[derive(Default)]
 pub(super) struct Waiting {
     pub(super) close: Option<Close>,
+    /// The node is stopping: the socket closes after so long.
+    pub(super) drain: Option<Duration>,
     /// Everything may have changed: look everywhere.
     pub(super) resync: bool,
     pub(super) emergencies: BTreeSet<EmergencyId>,
@@ -35,14 +37,21 @@ pub(super) struct Waiting {
     /// Whose positions may no longer (or otherwise) be seen.
     pub(super) visibility: BTreeSet<UserId>,
     pub(super) recorded: Vec<(u64, usize, Recorded)>,
-    pub(super) positions: Vec<(UserId, Arc<dyn Any + Send + Sync>)>,
+    pub(super) positions: Vec<(UserId, Sealed)>,
 }
 
 /// The mailbox of one socket.
-#[derive(Default)]
 pub(super) struct Mailbox {
     waiting: Mutex<Waiting>,
     bell: Notify,
+    sent_to: AtomicI64,
+}
+
+impl Default for Mailbox {
+    fn default() -> Self {
+        let sent_to = AtomicI64::new(i64::MAX);
+        Self { waiting: Mutex::default(), bell: Notify::new(), sent_to }
+    }
 }
 
 impl Mailbox {
@@ -60,6 +69,18 @@ impl Mailbox {
         self.put(|w| {
             w.close.get_or_insert(why);
         });
+    }
+    pub(super) fn drain(&self, after: Duration) {
+        self.put(|w| {
+            w.drain.get_or_insert(after);
+        });
+    }
+    /// How far the socket has sent its inbox; beyond every inbox for one that does not read.
+    pub(super) fn sent_to(&self) -> i64 {
+        self.sent_to.load(Ordering::Relaxed)
+    }
+    pub(super) fn set_sent_to(&self, cursor: i64) {
+        self.sent_to.store(cursor, Ordering::Relaxed);
     }
     pub(super) fn resync(&self) {
         self.put(|w| w.resync = true);
@@ -85,7 +106,7 @@ impl Mailbox {
     pub(super) fn recorded(&self, frame: u64, fixes: usize, recorded: Recorded) {
         self.put(|w| w.recorded.push((frame, fixes, recorded)));
     }
-    pub(super) fn position(&self, subject: UserId, sealed: Arc<dyn Any + Send + Sync>) {
+    pub(super) fn position(&self, subject: UserId, sealed: Sealed) {
         self.put(|w| match w.positions.iter_mut().find(|(user, _)| *user == subject) {
             Some((_, newest)) => *newest = sealed,
             None => w.positions.push((subject, sealed)),
@@ -97,9 +118,4 @@ impl Mailbox {
         self.bell.notified().await;
         std::mem::take(&mut *self.lock())
     }
-}
-
-/// The position in a seal.
-pub(super) fn open(sealed: &Arc<dyn Any + Send + Sync>) -> Option<&Position> {
-    sealed.downcast_ref()
 }
