@@ -2,7 +2,7 @@
 
 use crate::app::Node;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, table};
 use crate::telemetry::{LogFormat, start_logs};
 use crate::{demo, doctor};
 use anyhow::{Context, bail};
@@ -34,6 +34,8 @@ enum Command {
     Doctor(Config),
     /// Show cima at work: a real track, two fences, a contact, an SOS.
     Demo(demo::Options),
+    /// Print the table of all settings, as it is in README.md.
+    Settings,
     /// Ask a running server whether it is ready; for container health checks.
     Healthcheck {
         /// Where the server listens.
@@ -57,6 +59,10 @@ pub async fn run() -> anyhow::Result<ExitCode> {
         Command::Serve(config) => serve(&config).await,
         Command::Doctor(config) => Ok(doctor::run(&config).await),
         Command::Demo(options) => demo::run(options).await,
+        Command::Settings => {
+            print!("{}", table());
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Healthcheck { listen } => healthcheck(listen).await,
     }
 }
