@@ -35,6 +35,8 @@ const LEDGER: Duration = Duration::from_secs(5);
 const SPREAD: f64 = 0.8;
 /// For asking who has part in an open emergency when the node stops.
 const ASKING: Duration = Duration::from_secs(1);
+/// Between foldings of what was measured.
+const FOLD: Duration = Duration::from_secs(5);
 /// Between looks for sockets that are still closing.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -127,6 +129,7 @@ impl Node {
             tracing::info!(people = recovered, "fixes from before the stop are folded now");
         }
         start_ledger(&services, &tasks);
+        start_metrics(&tasks);
         let registry = Arc::new(Registry::default());
         registry.start_router(&services.bus, &tasks);
         start_poll(&services, &registry, &tasks);
@@ -251,6 +254,16 @@ fn bus(config: &Config, clock: &Clock, tasks: &Tasks) -> anyhow::Result<Bus> {
         }
         None => Ok(Bus::default()),
     }
+}
+
+/// Folds what was measured into its buckets, also where nobody asks for the metrics: until then each value is kept.
+fn start_metrics(tasks: &Tasks) {
+    let (Some(metrics), stop) = (telemetry::metrics(), tasks.stop()) else { return };
+    tasks.spawn("metrics", async move {
+        while tokio::time::timeout(FOLD, stop.cancelled()).await.is_err() {
+            metrics.run_upkeep();
+        }
+    });
 }
 
 fn start_ledger(services: &Services, tasks: &Tasks) {

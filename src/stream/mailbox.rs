@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// Changed emergencies that are named; beyond, the socket looks at all it has part in.
 const NAMED: usize = 64;
@@ -27,6 +28,8 @@ pub(super) enum Close {
 /// What waits, taken as a whole.
 #[derive(Default)]
 pub(super) struct Waiting {
+    /// Since when the first of it waits.
+    since: Option<Instant>,
     pub(super) close: Option<Close>,
     /// The node is stopping: the socket closes after so long.
     pub(super) drain: Option<Duration>,
@@ -61,7 +64,11 @@ impl Mailbox {
     }
 
     fn put(&self, change: impl FnOnce(&mut Waiting)) {
-        change(&mut self.lock());
+        {
+            let mut waiting = self.lock();
+            waiting.since.get_or_insert_with(Instant::now);
+            change(&mut waiting);
+        }
         self.bell.notify_one();
     }
 
@@ -116,6 +123,10 @@ impl Mailbox {
     /// Waits for something and takes all of it.
     pub(super) async fn take(&self) -> Waiting {
         self.bell.notified().await;
-        std::mem::take(&mut *self.lock())
+        let waiting = std::mem::take(&mut *self.lock());
+        if let Some(since) = waiting.since {
+            metrics::histogram!("cima_mailbox_lag_seconds").record(since.elapsed());
+        }
+        waiting
     }
 }
