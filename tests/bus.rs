@@ -337,3 +337,14 @@ async fn an_address_without_meaning_is_refused_and_not_repeated() {
     };
     assert!(!error.to_string().contains("secret"));
 }
+
+/// A server that does not speak TLS is no reason to fall: the node goes on alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failed_handshake_leaves_the_node_alone() {
+    let redis = Redis::start().await;
+    let road = Road::to(&redis).await;
+    let end = End::over(road.url().replacen("redis", "rediss", 1), true);
+    until("it has tried", || road.tries() >= 8).await;
+    assert!(end.bus.is_suspect() && !end.tasks.failed().is_cancelled());
+    end.stop().await;
+}

@@ -1,22 +1,25 @@
 //! A whole node whose Redis is gone: what another node would write into the store is found without a bell.
 
 use crate::rig::Redis;
+use base64::Engine;
 use cima::alerts::{AlertDraft, AlertKind, Alerts, AlertsStore, EndWith, Lane, Manner, Raise, Recipients};
 use cima::app::Node;
 use cima::bus::{Bus, Event};
 use cima::client::{Api, Heard, Session, Socket};
 use cima::clock::Clock;
 use cima::config::Config;
+use cima::geo::Fix;
 use cima::id::{AlertId, UserId};
 use cima::identity::IdentityStore;
-use cima::tracking::Severity;
+use cima::tracking::{FixStore, NewFix, Severity};
 use cima::trust::Trust;
+use redis::AsyncCommands;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// Found by looking; a heartbeat takes 20 s.
 const FOUND: Duration = Duration::from_secs(4);
@@ -177,5 +180,79 @@ async fn what_another_node_revoked_is_found_without_a_bell() {
     assert_eq!(code, 4401);
     assert!(node.node.services.identity.authenticate(&ada.access).is_err());
     drop(phone);
+    assert!(node.node.stop().await);
+}
+
+/// A sealed position as another node says it.
+fn said_elsewhere(ada: &Session, seq: i64, lat: f64) -> String {
+    let now = Clock::system().now();
+    let fix = serde_json::json!({"seq": seq, "lat": lat, "lon": 16.4, "fixed_at": now});
+    let inside = serde_json::json!({
+        "v": 1, "user": ada.user, "tracked": true, "device": ada.device, "fix": fix, "received_at": now,
+    });
+    let sealed = base64::engine::general_purpose::STANDARD_NO_PAD.encode(inside.to_string());
+    let (id, node) = (AlertId::fresh(&Clock::system()), AlertId::fresh(&Clock::system()));
+    serde_json::json!({
+        "v": 1, "id": id, "node": node, "type": "position", "subject": ada.user, "event_at": now, "seq": 1,
+        "cause": null, "trace": null, "sealed": sealed,
+    })
+    .to_string()
+}
+
+fn shows_lat(lat: f64) -> impl Fn(&Value) -> bool {
+    move |f: &Value| f["type"] == "position" && f["fix"]["lat"] == lat
+}
+
+/// A position of another node is shown to whom a grant shows it, and to nobody when that has ended.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_position_of_another_node_needs_a_grant_here() {
+    let redis = Redis::start().await;
+    let node = Alone::start(Some(redis.url())).await;
+    let (ada, phone) = node.listening("ada_far").await;
+    let (bo, mut contact) = node.listening("bo_near").await;
+    let link = node.api.link(&ada, &bo, "bo_near", &["live_location"]).await.unwrap();
+    contact.send(&serde_json::json!({"type": "watch", "user": ada.user})).await.unwrap();
+    let mut conn = redis.conn().await;
+    let channel = format!("cima:pos:{}", ada.user);
+    let listened = async |conn: &mut redis::aio::MultiplexedConnection, message: String| -> usize {
+        conn.publish(&channel, message).await.unwrap()
+    };
+    // What comes before the watch has begun is covered by its first look into the store.
+    let until = Instant::now() + crate::rig::DEADLINE;
+    let mut seq = 1;
+    listened(&mut conn, said_elsewhere(&ada, seq, 48.0)).await;
+    while !comes(&mut contact, Duration::from_millis(200), shows_lat(48.0)).await {
+        assert!(Instant::now() < until, "the position is not shown");
+        seq += 1;
+        listened(&mut conn, said_elsewhere(&ada, seq, 48.0)).await;
+    }
+    node.api.delete(&format!("/v1/links/{link}"), &ada.access).await.unwrap();
+    assert!(comes(&mut contact, FOUND, |f| f["type"] == "unavailable").await);
+    listened(&mut conn, said_elsewhere(&ada, seq + 1, 49.0)).await;
+    assert!(!comes(&mut contact, Duration::from_secs(1), shows_lat(49.0)).await, "shown without a grant");
+    drop((phone, contact));
+    assert!(node.node.stop().await);
+}
+
+/// A fix that another node stored, and of which nothing comes over the bus, is read from the store.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_watch_reads_the_store() {
+    let node = Alone::start(nowhere()).await;
+    let (ada, mut phone) = node.listening("ada_quiet").await;
+    let (bo, mut contact) = node.listening("bo_waits").await;
+    node.api.link(&ada, &bo, "bo_waits", &["live_location"]).await.unwrap();
+    // Her first fix makes this device the tracked one.
+    let now = Clock::system().now();
+    phone.send(&cima::client::fixes(&[cima::client::fix(1, 48.2, 16.4, now)])).await.unwrap();
+    phone.wait("acked").await.unwrap();
+    contact.send(&serde_json::json!({"type": "watch", "user": ada.user})).await.unwrap();
+    assert!(comes(&mut contact, FOUND, shows_lat(48.2)).await);
+    let (device, received_at) = (ada.device.parse().unwrap(), Clock::system().now());
+    let raw = serde_json::json!({"seq": 2, "lat": 48.3, "lon": 16.4, "fixed_at": received_at});
+    let fix: Fix = serde_json::from_value(raw).unwrap();
+    let new = NewFix { device, fix, received_at, streamed: false };
+    node.node.stores().fixes.record(&[new]).await.unwrap();
+    assert!(comes(&mut contact, FOUND, shows_lat(48.3)).await, "the newest position was not read");
+    drop((phone, contact));
     assert!(node.node.stop().await);
 }

@@ -138,6 +138,11 @@ impl Road {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// How many connections were made so far.
+    pub(crate) fn tries(&self) -> u64 {
+        self.made.load(Ordering::SeqCst)
+    }
+
     /// All subscriptions there are fall silent.
     pub(crate) fn cut(&self) {
         self.cut_to.store(self.made.load(Ordering::SeqCst), Ordering::SeqCst);
