@@ -2,7 +2,7 @@
 
 use crate::rig::Redis;
 use base64::Engine;
-use cima::alerts::{AlertDraft, AlertKind, Alerts, AlertsStore, EndWith, Lane, Manner, Raise, Recipients};
+use cima::alerts::{AlertDraft, AlertKind, Alerts, EndWith, Lane, Manner, Raise, Recipients};
 use cima::app::Node;
 use cima::bus::{Bus, Event};
 use cima::client::{Api, Heard, Session, Socket};
@@ -10,8 +10,7 @@ use cima::clock::Clock;
 use cima::config::Config;
 use cima::geo::Fix;
 use cima::id::{AlertId, UserId};
-use cima::identity::IdentityStore;
-use cima::tracking::{FixStore, NewFix, Severity};
+use cima::tracking::{NewFix, Severity};
 use cima::trust::Trust;
 use redis::AsyncCommands;
 use serde_json::Value;
@@ -64,7 +63,7 @@ impl Alone {
             transition: None,
             late: false,
         };
-        let told = self.node.stores().main.tell(&[alert]).await.unwrap();
+        let told = self.node.stores().alerts.tell(&[alert]).await.unwrap();
         assert_eq!(told.told, [user]);
     }
 }
@@ -139,10 +138,15 @@ async fn an_emergency_of_another_node_shows_without_a_bell() {
     let node = Alone::start(nowhere()).await;
     let (ada, mut phone) = node.listening("ada_sos").await;
     // The same store behind services whose bell nobody hears.
-    let (services, store) = (&node.node.services, node.node.stores().main.clone());
-    let trust = Arc::new(Trust::new(store.clone(), Bus::default(), Clock::system()));
-    let elsewhere =
-        Alerts::new(store, trust, Arc::clone(&services.tracking), Bus::default(), Clock::system());
+    let (services, store) = (&node.node.services, node.node.stores());
+    let trust = Arc::new(Trust::new(store.trust.clone(), Bus::default(), Clock::system()));
+    let elsewhere = Alerts::new(
+        store.alerts.clone(),
+        trust,
+        Arc::clone(&services.tracking),
+        Bus::default(),
+        Clock::system(),
+    );
     let shows =
         |state: &'static str| move |f: &Value| f["type"] == "emergency" && f["emergency"]["state"] == state;
     // The first look only says how things stand: wait until it was made.
@@ -166,7 +170,7 @@ async fn what_another_node_revoked_is_found_without_a_bell() {
     let (ada, mut phone) = node.listening("ada_revoked").await;
     let me = node.node.services.identity.authenticate(&ada.access).unwrap();
     let session = me.session().unwrap();
-    node.node.stores().main.end_session(session, Clock::system().now()).await.unwrap();
+    node.node.stores().identity.end_session(session, Clock::system().now()).await.unwrap();
     let closed = async {
         loop {
             match phone.hear().await {
