@@ -14,19 +14,20 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("id", &["clock"]),
     ("geo", &["clock"]),
     ("bus", BASE),
+    ("push", &["id", "clock", "error", "runtime", "bus"]),
     ("identity", &["id", "clock", "geo", "error", "runtime", "bus"]),
     ("trust", &["id", "clock", "geo", "error", "runtime", "bus"]),
     ("tracking", &["id", "clock", "geo", "error", "runtime", "bus", "trust"]),
     ("alerts", &["id", "clock", "geo", "error", "runtime", "bus", "trust", "tracking"]),
-    ("services", &["id", "clock", "error", "bus", "identity", "trust", "tracking", "alerts"]),
-    ("store", &["id", "clock", "geo", "error", "identity", "trust", "tracking", "alerts"]),
+    ("services", &["id", "clock", "error", "bus", "push", "identity", "trust", "tracking", "alerts"]),
+    ("store", &["id", "clock", "geo", "error", "push", "identity", "trust", "tracking", "alerts"]),
     ("http", DOOR),
     ("stream", DOOR),
     ("client", &["clock"]),
 ];
 const BASE: &[&str] = &["id", "clock", "geo", "error", "runtime"];
 const DOOR: &[&str] = &[
-    "id", "clock", "geo", "error", "runtime", "bus", "identity", "trust", "tracking", "alerts", "services",
+    "id", "clock", "geo", "error", "runtime", "bus", "push", "identity", "trust", "tracking", "alerts", "services",
     "http", "stream",
 ];
 
@@ -35,9 +36,10 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("sqlx", &["store"]),
     ("axum", &["http", "stream", "app"]),
     ("utoipa_axum", &["http"]),
-    ("jsonwebtoken", &["identity"]),
+    ("jsonwebtoken", &["identity", "push"]),
     ("argon2", &["identity"]),
-    ("reqwest", &["client", "cli"]),
+    ("reqwest", &["client", "cli", "push"]),
+    ("lettre", &["push"]),
     ("tokio_tungstenite", &["client"]),
     ("anyhow", &["app", "cli", "client", "demo", "doctor", "main"]),
 ];
