@@ -1,10 +1,13 @@
 //! The one place that wires: from settings to a node that serves, and from a stop to a folder that is whole.
 
+mod push;
+
 use crate::alerts::{Alerts, Engine};
 use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::identity::{Hasher, Identity, SigningKey};
+use crate::push::{Gateway, Push};
 use crate::runtime::Tasks;
 use crate::services::{Check, Readiness, Services};
 use crate::store::sqlite::{self, Stores};
@@ -78,6 +81,8 @@ impl Node {
     /// When the data folder, the key, the store or the address cannot be used; the message says which.
     pub async fn start(config: &Config, clock: Clock) -> anyhow::Result<Self> {
         telemetry::metrics();
+        push::install_crypto();
+        let settings = push::settings(&config.push)?;
         let lock = lock_data_dir(&config.data_dir)?;
         let key = signing_key(config)?;
         let stores = sqlite::open(&config.data_dir, clock.clone())
@@ -107,12 +112,16 @@ impl Node {
         );
         alerts.start_timers(&tasks);
         alerts.start_retention(&tasks);
+        let providers = push::providers(&settings, &clock)?;
+        Gateway::start(stores.main.clone(), &providers, &bus, &clock, &tasks).await?;
+        let push = Push::new(stores.main.clone(), providers, settings.guard, clock.clone());
         let health = Arc::new(Health { stores: Arc::clone(&stores), draining: AtomicBool::new(false) });
         let services = Services {
             identity: Arc::new(identity),
             trust,
             tracking,
             alerts,
+            push: Arc::new(push),
             bus,
             clock,
             readiness: health.clone(),

@@ -3,6 +3,8 @@
 use crate::app::Node;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::push::PushStore;
+use crate::store::sqlite;
 use crate::telemetry::{LogFormat, start_logs};
 use crate::{demo, doctor};
 use anyhow::{Context, bail};
@@ -34,6 +36,8 @@ enum Command {
     Doctor(Config),
     /// Show cima at work: a real track, two fences, a contact, an SOS.
     Demo(demo::Options),
+    /// Send again the pushes that were given up; a running server takes them up within a second.
+    Replay(Config),
     /// Ask a running server whether it is ready; for container health checks.
     Healthcheck {
         /// Where the server listens.
@@ -57,6 +61,7 @@ pub async fn run() -> anyhow::Result<ExitCode> {
         Command::Serve(config) => serve(&config).await,
         Command::Doctor(config) => Ok(doctor::run(&config).await),
         Command::Demo(options) => demo::run(options).await,
+        Command::Replay(config) => replay(&config).await,
         Command::Healthcheck { listen } => healthcheck(listen).await,
     }
 }
@@ -83,6 +88,18 @@ async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
         bail!("a task died that must not; see the log above");
     }
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn replay(config: &Config) -> anyhow::Result<ExitCode> {
+    let clock = Clock::system();
+    let stores = sqlite::open(&config.data_dir, clock.clone())
+        .await
+        .with_context(|| format!("the store in {} cannot be opened", config.data_dir.display()))?;
+    let replayed = stores.main.replay_pushes(clock.now()).await;
+    stores.main.close().await;
+    stores.fixes.close().await;
+    println!("{} pushes are due again", replayed?);
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn healthcheck(listen: SocketAddr) -> anyhow::Result<ExitCode> {

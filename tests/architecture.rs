@@ -27,8 +27,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 const BASE: &[&str] = &["id", "clock", "geo", "error", "runtime"];
 const DOOR: &[&str] = &[
-    "id", "clock", "geo", "error", "runtime", "bus", "push", "identity", "trust", "tracking", "alerts", "services",
-    "http", "stream",
+    "id", "clock", "geo", "error", "runtime", "bus", "push", "identity", "trust", "tracking", "alerts",
+    "services", "http", "stream",
 ];
 
 /// Libraries that only some parts may use.

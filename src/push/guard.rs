@@ -77,7 +77,8 @@ impl Resolve for Guard {
 /// Names that never leave the machine or the local network.
 fn is_local_name(host: &str) -> bool {
     let host = host.trim_end_matches('.');
-    host == "localhost" || [".localhost", ".local", ".internal", ".home.arpa"].iter().any(|end| host.ends_with(end))
+    host == "localhost"
+        || [".localhost", ".local", ".internal", ".home.arpa"].iter().any(|end| host.ends_with(end))
 }
 
 /// Whether an address is on the public internet (IANA's special-purpose registries).
@@ -126,10 +127,30 @@ mod tests {
     #[test]
     fn only_public_addresses_are_public() {
         for private in [
-            "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "0.0.0.0", "100.64.0.1",
-            "224.0.0.1", "255.255.255.255", "198.18.0.1", "192.0.0.8", "::1", "::", "fe80::1", "fc00::1",
-            "fd12::1", "ff02::1", "::ffff:127.0.0.1", "::ffff:8.8.8.8", "64:ff9b::7f00:1", "2002:7f00:1::",
-            "2001:db8::1", "2001::1", "fec0::1",
+            "127.0.0.1",
+            "10.1.2.3",
+            "172.16.0.1",
+            "192.168.1.1",
+            "169.254.169.254",
+            "0.0.0.0",
+            "100.64.0.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "198.18.0.1",
+            "192.0.0.8",
+            "::1",
+            "::",
+            "fe80::1",
+            "fc00::1",
+            "fd12::1",
+            "ff02::1",
+            "::ffff:127.0.0.1",
+            "::ffff:8.8.8.8",
+            "64:ff9b::7f00:1",
+            "2002:7f00:1::",
+            "2001:db8::1",
+            "2001::1",
+            "fec0::1",
         ] {
             assert!(!is_public(private.parse().unwrap()), "{private}");
         }
@@ -142,10 +163,21 @@ mod tests {
     fn a_url_in_disguise_is_seen_through() {
         let guard = Guard::default();
         for bad in [
-            "http://example.org/", "https://127.0.0.1/", "https://127.1/", "https://0x7f000001/",
-            "https://2130706433/", "https://[::1]/", "https://[::ffff:10.0.0.1]/", "https://localhost/",
-            "https://printer.local/", "https://LOCALHOST./", "https://user:pass@example.org/", "ftp://example.org/",
-            "file:///etc/passwd", "nonsense", "https://169.254.169.254/latest",
+            "http://example.org/",
+            "https://127.0.0.1/",
+            "https://127.1/",
+            "https://0x7f000001/",
+            "https://2130706433/",
+            "https://[::1]/",
+            "https://[::ffff:10.0.0.1]/",
+            "https://localhost/",
+            "https://printer.local/",
+            "https://LOCALHOST./",
+            "https://user:pass@example.org/",
+            "ftp://example.org/",
+            "file:///etc/passwd",
+            "nonsense",
+            "https://169.254.169.254/latest",
         ] {
             assert!(guard.check(bad).is_err(), "{bad}");
         }

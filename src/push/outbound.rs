@@ -131,9 +131,8 @@ mod tests {
     #[test]
     fn retry_after_is_seconds_or_a_date() {
         let now = Timestamp::parse("2015-10-21T07:27:30Z").unwrap();
-        let read = |said: &str| {
-            retry_after(&HeaderMap::from_iter([(RETRY_AFTER, said.parse().unwrap())]), now)
-        };
+        let read =
+            |said: &str| retry_after(&HeaderMap::from_iter([(RETRY_AFTER, said.parse().unwrap())]), now);
         assert_eq!(read("120"), Some(Duration::from_secs(120)));
         assert_eq!(read("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::from_secs(30)));
         assert_eq!(read("Wed, 21 Oct 2015 07:00:00 GMT"), Some(Duration::ZERO));

@@ -137,7 +137,12 @@ impl Push {
     ///
     /// # Errors
     /// `NotFound` if there is nothing to forget.
-    pub async fn unregister(&self, user: UserId, device: DeviceId, channel: Channel) -> Result<(), PushError> {
+    pub async fn unregister(
+        &self,
+        user: UserId,
+        device: DeviceId,
+        channel: Channel,
+    ) -> Result<(), PushError> {
         let removed = self.store.remove_endpoint(user, device, channel).await?;
         if removed { Ok(()) } else { Err(PushError::NotFound) }
     }
@@ -202,9 +207,14 @@ impl Push {
         Ok(url.into())
     }
 
-    fn subscription(&self, endpoint: Option<String>, keys: Option<SubscriptionKeys>) -> Result<Target, PushError> {
+    fn subscription(
+        &self,
+        endpoint: Option<String>,
+        keys: Option<SubscriptionKeys>,
+    ) -> Result<Target, PushError> {
         let endpoint = self.url("endpoint", endpoint)?;
-        let keys = keys.ok_or(PushError::Invalid { field: "keys", detail: "the keys of a PushSubscription" })?;
+        let keys =
+            keys.ok_or(PushError::Invalid { field: "keys", detail: "the keys of a PushSubscription" })?;
         let point = webpush::decode(&keys.p256dh).is_some_and(|key| key.len() == 65 && key[0] == 4);
         if !point {
             let detail = "base64url of an uncompressed point on P-256";

@@ -1,8 +1,8 @@
 //! From settings to providers: a channel that is not configured has none.
 
 use super::{
-    Apns, ApnsSettings, Authorities, Channel, Dev, Email, EmailSettings, Fcm, FcmSettings, Guard, Provider, Urgency,
-    WebPush, WebPushSettings, Webhook,
+    Apns, ApnsSettings, Authorities, Channel, Dev, Email, EmailSettings, Fcm, FcmSettings, Guard, Provider,
+    Urgency, WebPush, WebPushSettings, Webhook,
 };
 use crate::clock::Clock;
 use std::collections::HashMap;

@@ -106,7 +106,12 @@ pub trait PushStore: Send + Sync {
     ) -> Stored<Vec<Claimed>>;
     /// Writes down what became of claims; what a provider took is sent, whoever has claimed it since. Removing the last
     /// endpoint of a person tells those whose contact they are. Returns whose inboxes got something.
-    async fn settle_pushes(&self, urgency: Urgency, settled: &[Settled], now: Timestamp) -> Stored<Vec<UserId>>;
+    async fn settle_pushes(
+        &self,
+        urgency: Urgency,
+        settled: &[Settled],
+        now: Timestamp,
+    ) -> Stored<Vec<UserId>>;
     /// What a process that is gone had claimed is due at once. A store that several processes share does nothing here:
     /// it cannot know which of them is gone, and leases end. How many there were.
     async fn recover_pushes(&self, now: Timestamp) -> Stored<u64>;

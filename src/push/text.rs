@@ -24,7 +24,10 @@ const LANGUAGES: [(&str, Texts); 5] = [
             ("Neues zu einem Notfall", "Öffne die App und sieh, was sich geändert hat."),
             ("Neues von jemandem, auf den du achtest", "Öffne die App für mehr."),
             ("Neues von deinen Vertrauten", "Öffne die App für mehr."),
-            ("Bist du sicher?", "Deine Rückmeldung ist fällig. Gib sie, sonst werden deine Vertrauten verständigt."),
+            (
+                "Bist du sicher?",
+                "Deine Rückmeldung ist fällig. Gib sie, sonst werden deine Vertrauten verständigt.",
+            ),
             ("Etwas wartet auf dich", "Öffne die App für mehr."),
         ],
     ),
@@ -35,7 +38,10 @@ const LANGUAGES: [(&str, Texts); 5] = [
             ("Du nouveau dans une urgence", "Ouvrez l'application pour voir ce qui a changé."),
             ("Des nouvelles d'un proche", "Ouvrez l'application pour en savoir plus."),
             ("Des nouvelles de vos contacts de confiance", "Ouvrez l'application pour en savoir plus."),
-            ("Êtes-vous en sécurité ?", "Votre confirmation est attendue. Sans elle, vos contacts seront prévenus."),
+            (
+                "Êtes-vous en sécurité ?",
+                "Votre confirmation est attendue. Sans elle, vos contacts seront prévenus.",
+            ),
             ("Quelque chose vous attend", "Ouvrez l'application pour en savoir plus."),
         ],
     ),

@@ -125,7 +125,9 @@ impl Worker {
         let back = self.in_flight.keys().map(|key| Settled { key: *key, settlement: Settlement::Later(now) });
         self.settled.extend(back);
         if !self.write_down().await {
-            tracing::warn!("pushes in flight could not be given back; they are sent again when their lease ends");
+            tracing::warn!(
+                "pushes in flight could not be given back; they are sent again when their lease ends"
+            );
         }
     }
 
@@ -227,7 +229,9 @@ impl Worker {
         let verdict = match outcome {
             SendOutcome::Retry { after: Some(asked), .. } => Verdict::Asked(asked),
             SendOutcome::Retry { after: None, .. } => Verdict::Failed,
-            SendOutcome::Accepted | SendOutcome::Unregistered { .. } | SendOutcome::Rejected { .. } => Verdict::Served,
+            SendOutcome::Accepted | SendOutcome::Unregistered { .. } | SendOutcome::Rejected { .. } => {
+                Verdict::Served
+            }
         };
         self.gates.leave(&claimed.target.service(), verdict, self.clock.monotonic());
         let settlement = self.settlement(&claimed, &outcome);
@@ -266,7 +270,8 @@ impl Worker {
 /// Spreads the tries of different deliveries.
 fn seed(claimed: &Claimed, tries: u32) -> u64 {
     let key = &claimed.key;
-    let id = derived("push pause", &[key.alert.0.as_bytes(), key.endpoint.0.as_bytes(), &tries.to_be_bytes()]);
+    let id =
+        derived("push pause", &[key.alert.0.as_bytes(), key.endpoint.0.as_bytes(), &tries.to_be_bytes()]);
     // The last eight bytes but their two fixed bits.
     id.as_u64_pair().1 << 2
 }

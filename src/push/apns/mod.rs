@@ -43,7 +43,11 @@ impl Apns {
     ///
     /// # Errors
     /// When the key or the address cannot be used; no part of them is in the text.
-    pub fn new(settings: &ApnsSettings, authorities: &Authorities, clock: Clock) -> Result<Self, &'static str> {
+    pub fn new(
+        settings: &ApnsSettings,
+        authorities: &Authorities,
+        clock: Clock,
+    ) -> Result<Self, &'static str> {
         let base = Url::parse(&settings.url).map_err(|_| "the address of APNs is not a URL")?;
         if base.cannot_be_a_base() {
             return Err("the address of APNs is not a URL");

@@ -34,7 +34,8 @@ pub(super) struct ProviderToken {
 
 impl ProviderToken {
     pub(super) fn new(pem: &str, key_id: &str, team: &str) -> Result<Self, &'static str> {
-        let key = EncodingKey::from_ec_pem(pem.as_bytes()).map_err(|_| "the key is not a P-256 key in PEM")?;
+        let key =
+            EncodingKey::from_ec_pem(pem.as_bytes()).map_err(|_| "the key is not a P-256 key in PEM")?;
         let header = Header { typ: None, kid: Some(key_id.to_owned()), ..Header::new(Algorithm::ES256) };
         Ok(Self { key, header, team: team.to_owned(), made: Mutex::default() })
     }

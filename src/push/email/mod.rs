@@ -50,7 +50,9 @@ impl Email {
 #[async_trait]
 impl Provider for Email {
     async fn send(&self, notification: &Notification, target: &Target) -> SendOutcome {
-        let Target::Email { address } = target else { return SendOutcome::Rejected { fault: "wrong_channel" } };
+        let Target::Email { address } = target else {
+            return SendOutcome::Rejected { fault: "wrong_channel" };
+        };
         let Some(mail) = mail(notification, address, &self.from) else {
             return SendOutcome::Rejected { fault: "bad_address" };
         };

@@ -97,7 +97,12 @@ impl Account {
         (token.until > clock.monotonic() + spare).then_some(token.text)
     }
 
-    async fn exchange(&self, spare: Duration, http: &Outbound, clock: &Clock) -> Result<Arc<str>, SendOutcome> {
+    async fn exchange(
+        &self,
+        spare: Duration,
+        http: &Outbound,
+        clock: &Clock,
+    ) -> Result<Arc<str>, SendOutcome> {
         let _turn = self.turn.lock().await;
         if let Some(token) = self.good_for(spare, clock) {
             return Ok(token);
@@ -114,7 +119,8 @@ impl Account {
         let signed = jsonwebtoken::encode(&header, &assertion, &self.key);
         let signed = signed.map_err(|_| SendOutcome::retry("assertion"))?;
         // The grant type percent-encoded; a JWT has nothing to encode.
-        let form = format!("grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion={signed}");
+        let form =
+            format!("grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion={signed}");
         let request = http.client()?.post(&self.file.token_uri);
         let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form);
         let answer = exchange(request).await?;

@@ -34,7 +34,11 @@ impl Fcm {
     ///
     /// # Errors
     /// When the credentials cannot be used; no part of them is in the text.
-    pub fn new(settings: &FcmSettings, authorities: &Authorities, clock: Clock) -> Result<Self, &'static str> {
+    pub fn new(
+        settings: &FcmSettings,
+        authorities: &Authorities,
+        clock: Clock,
+    ) -> Result<Self, &'static str> {
         let account = Account::from_json(&settings.credentials)?;
         let endpoint =
             format!("{}/v1/projects/{}/messages:send", settings.url.trim_end_matches('/'), account.project());
@@ -61,7 +65,8 @@ impl Provider for Fcm {
             Err(outcome) => return outcome,
         };
         let body = payload::message(notification, token, self.clock.now());
-        let request = client.post(&self.endpoint).header(AUTHORIZATION, format!("Bearer {bearer}")).json(&body);
+        let request =
+            client.post(&self.endpoint).header(AUTHORIZATION, format!("Bearer {bearer}")).json(&body);
         match exchange(request).await {
             Ok(answer) => self.read(&answer, &bearer),
             Err(outcome) => outcome,
@@ -80,7 +85,9 @@ impl Fcm {
         let code = details.iter().find_map(|d| d["errorCode"].as_str()).unwrap_or_default();
         match (answer.status, code) {
             (StatusCode::NOT_FOUND, _) | (_, "UNREGISTERED") => SendOutcome::Unregistered { since: None },
-            (StatusCode::BAD_REQUEST, _) if names_the_token(details) => SendOutcome::Unregistered { since: None },
+            (StatusCode::BAD_REQUEST, _) if names_the_token(details) => {
+                SendOutcome::Unregistered { since: None }
+            }
             (StatusCode::BAD_REQUEST, _) => SendOutcome::Rejected { fault: "invalid_argument" },
             (_, "SENDER_ID_MISMATCH") => SendOutcome::Rejected { fault: "sender_id_mismatch" },
             (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => {

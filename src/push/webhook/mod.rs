@@ -2,8 +2,8 @@
 
 mod sign;
 
-pub(super) use sign::{fresh_secret, key};
 pub use sign::signatures;
+pub(super) use sign::{fresh_secret, key};
 
 use super::outbound::exchange;
 use super::{Authorities, Guard, Notification, Outbound, Provider, SendOutcome, Target, text};

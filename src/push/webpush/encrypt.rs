@@ -83,7 +83,8 @@ mod tests {
     /// RFC 8291, section 5 and appendix A.
     #[test]
     fn the_example_of_the_rfc_comes_out_byte_for_byte() {
-        let browser = "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4";
+        let browser =
+            "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4";
         let auth = decode("BTBZMqHH6r4Tts7J_aSIgg").unwrap();
         let own = decode("yfWPiYE-n46HLnH0KqZOF1fJJU3MYrct3AELtAQ-oRw").unwrap();
         let own = PrivateKey::from_private_key(&ECDH_P256, &own).unwrap();

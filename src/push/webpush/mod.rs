@@ -67,7 +67,9 @@ impl Provider for WebPush {
         let Target::Webpush { endpoint, p256dh, auth } = target else {
             return SendOutcome::Rejected { fault: "wrong_channel" };
         };
-        let Ok(url) = self.guard.check(endpoint) else { return SendOutcome::Rejected { fault: "forbidden_url" } };
+        let Ok(url) = self.guard.check(endpoint) else {
+            return SendOutcome::Rejected { fault: "forbidden_url" };
+        };
         let keys = decode(p256dh).zip(decode(auth));
         let plain = payload::message(notification).to_string();
         let sealed = keys.and_then(|(key, auth)| encrypt::for_browser(plain.as_bytes(), &key, &auth));
@@ -107,7 +109,9 @@ impl WebPush {
             StatusCode::NOT_FOUND | StatusCode::GONE => SendOutcome::Unregistered { since: None },
             StatusCode::TOO_MANY_REQUESTS => answer.retry(&self.clock, "too_many_requests"),
             status if status.is_server_error() => answer.retry(&self.clock, "unavailable"),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => SendOutcome::Rejected { fault: "unauthorized" },
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                SendOutcome::Rejected { fault: "unauthorized" }
+            }
             _ => SendOutcome::Rejected { fault: "refused" },
         }
     }

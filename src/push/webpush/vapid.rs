@@ -45,7 +45,11 @@ impl Vapid {
     }
 
     /// The value of `Authorization` for a request there.
-    pub(super) fn authorization(&self, to: &Url, clock: &Clock) -> Result<String, jsonwebtoken::errors::Error> {
+    pub(super) fn authorization(
+        &self,
+        to: &Url,
+        clock: &Clock,
+    ) -> Result<String, jsonwebtoken::errors::Error> {
         let claims = Claims {
             aud: to.origin().ascii_serialization(),
             exp: clock.now().unix_s() + LIFETIME_S,

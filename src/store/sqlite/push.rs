@@ -44,8 +44,10 @@ impl PushStore for SqliteStore {
         let channel = target.channel().word();
         let id = derived("push endpoint", &[device.0.as_bytes(), channel.as_bytes()]);
         let mut tx = self.db.writer.begin(Lane::Routine).await?;
-        let moved = query("DELETE FROM push_endpoints WHERE mark = ?1 AND id <> ?2
-             AND EXISTS (SELECT 1 FROM devices WHERE id = ?3 AND user_id = ?4 AND removed_at IS NULL)");
+        let moved = query(
+            "DELETE FROM push_endpoints WHERE mark = ?1 AND id <> ?2
+             AND EXISTS (SELECT 1 FROM devices WHERE id = ?3 AND user_id = ?4 AND removed_at IS NULL)",
+        );
         tx.run(moved.bind(target.mark()).bind(id).bind(device.0).bind(user.0)).await?;
         let register = query(
             "INSERT INTO push_endpoints (id, user_id, device_id, channel, service, target, mark, registration, registered_at)
