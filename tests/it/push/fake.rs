@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// What a fake does with a request.
 #[derive(Clone, Debug)]
@@ -24,6 +24,8 @@ pub(crate) enum Play {
     Say(u16, Option<u64>, Value),
     /// Takes it after so long.
     Slow(Duration),
+    /// Answers like this once it is let go.
+    Held(Arc<Notify>, u16, Value),
     /// Never answers.
     Hang,
 }
@@ -143,6 +145,11 @@ impl Fake {
             Play::Slow(wait) => {
                 keep();
                 tokio::time::sleep(wait).await;
+            }
+            Play::Held(go, status, said) => {
+                keep();
+                go.notified().await;
+                return answer(status, None, &said);
             }
             Play::Hang => {
                 keep();
