@@ -147,11 +147,12 @@ impl fmt::Debug for Previous {
 }
 
 /// A registered endpoint.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Endpoint {
     /// The device it was registered for.
     pub device: DeviceId,
     /// How to reach it.
+    #[serde(flatten)]
     pub target: Target,
     /// When it was last registered.
     pub registered_at: Timestamp,

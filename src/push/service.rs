@@ -157,6 +157,14 @@ impl Push {
         Ok(all.into_iter().filter(|e| e.device == device).map(|e| view(&e, now)).collect())
     }
 
+    /// All that is kept of how a person is reached, secrets too: theirs to take away.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub async fn kept(&self, user: UserId) -> Result<Vec<Endpoint>, PushError> {
+        Ok(self.store.endpoints(user).await?)
+    }
+
     fn read(&self, channel: Channel, given: EndpointIn) -> Result<Target, PushError> {
         let EndpointIn { token, endpoint, keys, expiration_time, url, secret, address } = given;
         // What belongs to another channel was meant for another channel.
