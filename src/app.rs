@@ -7,6 +7,7 @@ use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::identity::{Hasher, Identity, SigningKey};
+use crate::journal::{Journal, Limits};
 use crate::push::{Gateway, Push};
 use crate::runtime::Tasks;
 use crate::services::{Check, Readiness, Services};
@@ -43,6 +44,7 @@ pub struct Node {
     registry: Arc<Registry>,
     tasks: Tasks,
     stores: Arc<Stores>,
+    journal: Arc<Journal>,
     health: Arc<Health>,
     stop_serving: CancellationToken,
     drain: Duration,
@@ -90,13 +92,15 @@ impl Node {
             .with_context(|| format!("the store in {} cannot be opened", config.data_dir.display()))?;
         let stores = Arc::new(stores);
         let (tasks, bus) = (Tasks::default(), Bus::default());
+        let notebook = config.data_dir.join("journal");
+        let journal = Journal::open(&notebook, stores.fixes.clone(), Limits::default(), &tasks).await?;
         let hasher = Hasher::new(config.password_memory_kib, cores())?;
         let identity = Identity::start(stores.main.clone(), hasher, key, bus.clone(), clock.clone()).await?;
         let trust = Arc::new(Trust::new(stores.main.clone(), bus.clone(), clock.clone()));
         let sink = Engine::start(stores.main.clone(), bus.clone(), &tasks);
         let tracking = Tracking::start(
             stores.main.clone(),
-            stores.fixes.clone(),
+            journal.clone(),
             sink,
             bus.clone(),
             clock.clone(),
@@ -136,7 +140,18 @@ impl Node {
         let stop_serving = CancellationToken::new();
         let addr = serve(config, &services, &registry, &tasks, &stop_serving).await?;
         let drain = Duration::from_secs(config.drain_s);
-        Ok(Self { addr, services, registry, tasks, stores, health, stop_serving, drain, _lock: lock })
+        Ok(Self {
+            addr,
+            services,
+            registry,
+            tasks,
+            stores,
+            journal,
+            health,
+            stop_serving,
+            drain,
+            _lock: lock,
+        })
     }
 
     /// Cancelled when a task has died that must not: the node has to stop.
@@ -164,9 +179,14 @@ impl Node {
         self.stop_serving.cancel();
         let ended = self.tasks.shut_down(self.drain + Duration::from_secs(1)).await;
         let flushed = self.services.trust.ledger().flush().await.is_ok();
-        let (tasks, stores, drain) = (self.tasks.clone(), Arc::clone(&self.stores), self.drain);
+        let (tasks, stores, journal) =
+            (self.tasks.clone(), Arc::clone(&self.stores), Arc::clone(&self.journal));
+        let drain = self.drain;
         drop(self);
         let last = tasks.wait_last(drain + Duration::from_secs(1)).await;
+        if let Err(error) = journal.flush().await {
+            tracing::warn!(%error, "the next start moves the rest of the notebook to the store");
+        }
         stores.main.close().await;
         stores.fixes.close().await;
         closed && ended && flushed && last

@@ -2,7 +2,7 @@
 
 use crate::app::Node;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, table};
 use crate::push::PushStore;
 use crate::store::sqlite;
 use crate::telemetry::{LogFormat, start_logs};
@@ -38,6 +38,8 @@ enum Command {
     Demo(demo::Options),
     /// Send again the pushes that were given up; a running server takes them up within a second.
     Replay(Config),
+    /// Print the table of all settings, as it is in README.md.
+    Settings,
     /// Ask a running server whether it is ready; for container health checks.
     Healthcheck {
         /// Where the server listens.
@@ -62,6 +64,10 @@ pub async fn run() -> anyhow::Result<ExitCode> {
         Command::Doctor(config) => Ok(doctor::run(&config).await),
         Command::Demo(options) => demo::run(options).await,
         Command::Replay(config) => replay(&config).await,
+        Command::Settings => {
+            print!("{}", table());
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Healthcheck { listen } => healthcheck(listen).await,
     }
 }

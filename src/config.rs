@@ -1,6 +1,7 @@
 //! The settings of a node. Each is a flag and an environment variable; a flag wins over the environment, that over
 //! the default. With none set a node runs whole in one process on an embedded store.
 
+use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -132,4 +133,20 @@ impl Config {
             push: PushConfig::default(),
         }
     }
+}
+
+/// The settings as the table in README.md: made from their definitions, so that it says what they do.
+pub fn table() -> String {
+    let command = <Config as clap::Args>::augment_args(clap::Command::new("serve"));
+    let mut table = "| environment | flag | default | what |\n|---|---|---|---|\n".to_owned();
+    for setting in command.get_arguments() {
+        let (Some(environment), Some(flag)) = (setting.get_env(), setting.get_long()) else { continue };
+        let defaults: Vec<_> = setting.get_default_values().iter().map(|v| v.to_string_lossy()).collect();
+        let default =
+            if defaults.is_empty() { "none".to_owned() } else { format!("`{}`", defaults.join(",")) };
+        let help = setting.get_help().map(ToString::to_string).unwrap_or_default();
+        // Writing to a string does not fail.
+        let _ = writeln!(table, "| `{}` | `--{flag}` | {default} | {help} |", environment.to_string_lossy());
+    }
+    table
 }

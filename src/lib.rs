@@ -14,6 +14,7 @@
 //!   [`trust`] (links, who may see whom), [`tracking`] (fixes, fences, transitions), [`alerts`] (inboxes, emergencies,
 //!   check-ins).
 //! - **Cellar**: [`store`] (everything that must not be lost).
+//! - **Notebook**: [`journal`] (what was acked and is on its way to the store of fixes).
 //! - **Doors**, which hold no rules: [`http`] (REST), [`stream`] (the WebSocket), before [`services`] (the rooms).
 //! - **House**: [`app`] (wires it all), [`config`] (settings), [`cli`] (commands), [`doctor`], [`telemetry`], and
 //!   [`client`] and [`demo`], which only know the public contract.
@@ -32,6 +33,7 @@ pub mod geo;
 pub mod http;
 pub mod id;
 pub mod identity;
+pub mod journal;
 pub mod push;
 pub mod runtime;
 pub mod services;

@@ -70,6 +70,15 @@ impl Tasks {
     }
 }
 
+/// Runs what blocks on a thread where it may, and waits for it.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        // It is never cancelled once it runs: it panicked, and so does whoever needs it.
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
 /// Starts something short that nobody waits for and whose loss at a stop loses nothing.
 pub fn detach(name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
     #[expect(clippy::disallowed_methods, reason = "this is the one place that starts tasks")]

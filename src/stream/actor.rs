@@ -56,38 +56,8 @@ pub(super) struct Actor {
     _registration: Registration,
 }
 
-/// Serves a socket until it ends.
-pub(super) async fn run(stream: Stream, caller: Caller, socket: WebSocket) {
-    let id = fresh(&stream.services.clock);
-    let mailbox = Arc::new(Mailbox::default());
-    let fixes = Fixes::default();
-    let registered = Socket {
-        id,
-        device: caller.device,
-        session: caller.session(),
-        mailbox: Arc::clone(&mailbox),
-        sends_fixes: Arc::clone(&fixes.any),
-    };
-    let registration = stream.registry.join(caller.user, registered);
-    let watches = Watches::new(id, Arc::clone(&stream.registry), Arc::clone(&mailbox));
-    let now = Instant::now();
-    let mut actor = Actor {
-        stream,
-        caller,
-        id,
-        mailbox,
-        fixes,
-        watches,
-        socket,
-        sent_to: 0,
-        resuming: false,
-        faults: 0,
-        faults_since: now,
-        heard_at: now,
-        pinged_at: now,
-        looked_at: now,
-        _registration: registration,
-    };
+/// Serves a socket until it ends. An idle socket costs what this future holds and the actor, so it holds little.
+pub(super) async fn run(mut actor: Box<Actor>) {
     let ended = match Box::pin(actor.welcome()).await {
         Ok(()) => loop {
             if let Err(ended) = actor.turn().await {
@@ -96,7 +66,7 @@ pub(super) async fn run(stream: Stream, caller: Caller, socket: WebSocket) {
         },
         Err(ended) => ended,
     };
-    actor.finish(ended).await;
+    Box::pin(actor.finish(ended)).await;
 }
 
 /// Reads on until the client has answered the close: only then is the closing clean.
@@ -112,6 +82,40 @@ fn not_ready(error: &StoreError) -> Ended {
 }
 
 impl Actor {
+    /// The actor of a socket that was just opened; the registry knows it from now on.
+    pub(super) fn new(stream: Stream, caller: Caller, socket: WebSocket) -> Box<Self> {
+        let id = fresh(&stream.services.clock);
+        let mailbox = Arc::new(Mailbox::default());
+        let fixes = Fixes::default();
+        let registered = Socket {
+            id,
+            device: caller.device,
+            session: caller.session(),
+            mailbox: Arc::clone(&mailbox),
+            sends_fixes: Arc::clone(&fixes.any),
+        };
+        let registration = stream.registry.join(caller.user, registered);
+        let watches = Watches::new(id, Arc::clone(&stream.registry), Arc::clone(&mailbox));
+        let now = Instant::now();
+        Box::new(Self {
+            stream,
+            caller,
+            id,
+            mailbox,
+            fixes,
+            watches,
+            socket,
+            sent_to: 0,
+            resuming: false,
+            faults: 0,
+            faults_since: now,
+            heard_at: now,
+            pinged_at: now,
+            looked_at: now,
+            _registration: registration,
+        })
+    }
+
     /// Whether this socket may read: a distress token's may not.
     pub(super) fn reads(&self) -> bool {
         matches!(self.caller.kind, TokenKind::Access(_))
@@ -439,7 +443,7 @@ impl Actor {
         self.look_at_ended_leases().await
     }
 
-    async fn finish(mut self, ended: Ended) {
+    async fn finish(mut self: Box<Self>, ended: Ended) {
         self.watches.clear();
         if let Ended::Close(code, reason) = ended {
             let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));

@@ -1,9 +1,8 @@
 //! From an HTTP request to a socket: who is it, and with what buffers.
 
 use super::Registry;
-use super::actor;
+use super::actor::{self, Actor};
 use crate::http::Problem;
-use crate::identity::Caller;
 use crate::services::Services;
 use axum::Router;
 use axum::extract::State;
@@ -102,7 +101,7 @@ async fn upgrade(
         .max_message_size(MAX_READ)
         .max_frame_size(MAX_READ);
     match (caller, given) {
-        (Ok(caller), _) => ws.on_upgrade(move |socket| serve(stream, caller, socket)),
+        (Ok(caller), _) => ws.on_upgrade(move |socket| actor::run(Actor::new(stream, caller, socket))),
         (Err(_), Offered::Subprotocol(_)) => ws.on_upgrade(refuse),
         (Err(error), _) => Problem::from(error).into_response(),
     }
@@ -114,8 +113,4 @@ async fn refuse(mut socket: WebSocket) {
     // The client may have gone already.
     let _ = socket.send(Message::Close(Some(close))).await;
     actor::drain_until_closed(socket).await;
-}
-
-async fn serve(stream: Stream, caller: Caller, socket: WebSocket) {
-    Box::pin(actor::run(stream, caller, socket)).await;
 }

@@ -104,7 +104,7 @@ pub trait TrackingStore: RetentionStore {
 }
 
 /// A fix of a device, to be made durable.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct NewFix {
     /// Whose phone.
     pub device: DeviceId,
@@ -141,6 +141,10 @@ pub struct StoredFix {
 pub trait FixStore: TrailStore {
     /// Stores a group in one transaction that is on disk when this returns. Idempotent by (device, seq).
     async fn record(&self, fixes: &[NewFix]) -> Stored<FixBatch>;
+    /// The times of those of the asked numbers that are stored.
+    async fn known(&self, asked: &[(DeviceId, i64)]) -> Stored<Vec<(DeviceId, i64, Timestamp)>>;
+    /// The highest number stored of each device that has any.
+    async fn highest(&self, devices: &[DeviceId]) -> Stored<Vec<(DeviceId, i64)>>;
     /// The newest `seq` that the device streamed; 0 if none.
     async fn last_seq(&self, device: DeviceId) -> Stored<i64>;
     /// The newest fix of any of the devices, by (`fixed_at`, `seq`).

@@ -191,6 +191,7 @@ async fn a_month(pin: &str) -> (Vec<Value>, Value) {
         node.clock.advance(Duration::from_secs(20 * 3_600));
         (ada, bo) = (stepped_up(&ada).await, stepped_up(&bo).await);
     }
+    node.node.as_ref().unwrap().services.alerts.sweep().await.unwrap();
     let told = bo.get(&format!("/v1/emergencies/{id}")).await.body;
     (exports, json!({"state": told["state"], "message": told["message"]}))
 }

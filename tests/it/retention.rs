@@ -26,20 +26,24 @@ async fn send(person: &Person, fixes: Vec<Value>) -> Value {
     person.post("/v1/locations", json!({"fixes": fixes})).await.ok().unwrap()
 }
 
-/// The numbers of the places that are somewhere in the data folder: as the bytes that SQLite keeps, or as text.
+/// The numbers of the places that are somewhere in the data folder: as the bytes that SQLite or the
+/// notebook keeps, or as text.
 fn in_files(node: &TestNode) -> HashSet<u32> {
     let mut sought: HashMap<[u8; 8], Vec<(u32, Vec<u8>)>> = HashMap::new();
     for n in 1..=2_000 {
         let (lat, lon) = place(n);
-        let forms =
-            [lat, lon].into_iter().flat_map(|c| [c.to_be_bytes().to_vec(), c.to_string().into_bytes()]);
+        let forms = [lat, lon]
+            .into_iter()
+            .flat_map(|c| [c.to_be_bytes().to_vec(), c.to_le_bytes().to_vec(), c.to_string().into_bytes()]);
         for form in forms {
             sought.entry(form[..8].try_into().unwrap()).or_default().push((n, form));
         }
     }
     let mut found = HashSet::new();
-    for entry in std::fs::read_dir(node.folder.path()).unwrap() {
-        let file = std::fs::read(entry.unwrap().path()).unwrap();
+    let entries = |folder| std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let folder = node.folder.path().to_owned();
+    for path in entries(folder.clone()).chain(entries(folder.join("journal"))).filter(|path| path.is_file()) {
+        let file = std::fs::read(path).unwrap();
         for (place, start) in file.array_windows::<8>().enumerate() {
             let starting = sought.get(start).into_iter().flatten();
             found.extend(starting.filter(|(_, form)| file[place..].starts_with(form)).map(|(n, _)| *n));

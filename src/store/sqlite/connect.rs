@@ -22,6 +22,8 @@ const BUSY: Duration = Duration::from_millis(200);
 const PROBE: Duration = Duration::from_millis(500);
 /// Statements a connection keeps prepared; cima has fewer.
 const STATEMENTS: usize = 256;
+/// KiB of pages that each reader keeps. The system's cache stands behind it, once for all of them.
+const READER_CACHE: &str = "-256";
 /// Bytes the log file keeps after it was moved into the database.
 const LOG_KEPT: &str = "67108864";
 
@@ -68,6 +70,8 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .row_buffer_size(512)
         .foreign_keys(true)
         .pragma("trusted_schema", "OFF")
+        // What a read sorts and what a write may undo stays in memory: no coordinate goes to a temporary file.
+        .pragma("temp_store", "MEMORY")
         .disable_statement_logging()
 }
 
@@ -84,13 +88,22 @@ fn writer_options(path: &Path, sizes: &Sizes) -> SqliteConnectOptions {
         .pragma("wal_autocheckpoint", sizes.log_pages.to_string())
 }
 
-fn pool(path: &Path, size: u32) -> SqlitePool {
-    // What a large read sorts stays in memory: no coordinate goes to a temporary file.
-    let options = options(path).read_only(true).pragma("temp_store", "MEMORY");
-    SqlitePoolOptions::new()
+/// A pool whose connections are all open, so that none has to be made when it is needed.
+async fn pool(path: &Path, size: u32) -> Stored<SqlitePool> {
+    let options = options(path).read_only(true).pragma("cache_size", READER_CACHE);
+    let pool = SqlitePoolOptions::new()
         .max_connections(size)
+        .min_connections(size)
+        // A file does not go away while nobody reads it.
+        .idle_timeout(None)
+        .max_lifetime(None)
         .acquire_timeout(super::failure::READ)
-        .connect_lazy_with(options)
+        .connect_lazy_with(options);
+    let mut all = Vec::new();
+    for _ in 0..size {
+        all.push(pool.acquire().await.map_err(failure)?);
+    }
+    Ok(pool)
 }
 
 impl Database {
@@ -104,8 +117,8 @@ impl Database {
         migrated.map_err(|e| StoreError::Corrupt(format!("{}: {e}", path.display())))?;
         Ok(Self {
             writer: Writer::new(conn, options),
-            readers: pool(path, READERS),
-            emergency_readers: pool(path, EMERGENCY_READERS),
+            readers: pool(path, READERS).await?,
+            emergency_readers: pool(path, EMERGENCY_READERS).await?,
         })
     }
 

@@ -150,6 +150,25 @@ impl FixStore for SqliteFixes {
         record::record(&self.db.writer, fixes).await
     }
 
+    async fn known(&self, asked: &[(DeviceId, i64)]) -> Stored<Vec<(DeviceId, i64, Timestamp)>> {
+        let known =
+            query_as::<_, (Uuid, i64, i64)>(record::KNOWN).bind(record::numbers(asked.iter().copied()));
+        let rows = read(known.fetch_all(&self.db.readers)).await?;
+        Ok(rows.into_iter().map(|(id, seq, at)| (DeviceId(id), seq, Timestamp::from_unix_ms(at))).collect())
+    }
+
+    async fn highest(&self, devices: &[DeviceId]) -> Stored<Vec<(DeviceId, i64)>> {
+        let highest = query_as::<_, (String, i64)>(
+            "SELECT asked.value, (SELECT max(seq) FROM fixes WHERE device_id = unhex(asked.value)) AS highest
+             FROM json_each(?) asked WHERE highest IS NOT NULL",
+        );
+        let asked: Vec<String> = devices.iter().map(|device| format!("\"{}\"", device.0.simple())).collect();
+        let rows = read(highest.bind(format!("[{}]", asked.join(","))).fetch_all(&self.db.readers)).await?;
+        rows.into_iter()
+            .map(|(id, seq)| Ok((DeviceId(Uuid::parse_str(&id).map_err(|_| unreadable("devices"))?), seq)))
+            .collect()
+    }
+
     async fn last_seq(&self, device: DeviceId) -> Stored<i64> {
         let last = query_scalar("SELECT last_seq FROM streams WHERE device_id = ?").bind(device.0);
         Ok(read(last.fetch_optional(&self.db.readers)).await?.unwrap_or(0))

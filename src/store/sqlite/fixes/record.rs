@@ -115,15 +115,22 @@ async fn keep_new(tx: &mut Tx<'_>, block: &[NewFix], offset: usize, batch: &mut 
 
 /// The times of those fixes of the block that are stored, by device and number.
 async fn known(tx: &mut Tx<'_>, block: &[NewFix]) -> Stored<HashMap<(DeviceId, i64), i64>> {
-    let asked: Vec<String> =
-        block.iter().map(|row| format!("[\"{}\",{}]", row.device.0.simple(), row.fix.seq)).collect();
-    // The cross join keeps the order: each asked one is looked up, by the index that has all that is read.
-    let known = query_as::<_, (Uuid, i64, i64)>(
-        "SELECT f.device_id, f.seq, f.fixed_at FROM json_each(?) asked CROSS JOIN fixes f
-         ON f.device_id = unhex(asked.value ->> 0) AND f.seq = asked.value ->> 1",
-    );
-    let rows = tx.all(known.bind(format!("[{}]", asked.join(",")))).await?;
+    let asked = numbers(block.iter().map(|row| (row.device, row.fix.seq)));
+    let rows = tx.all(query_as::<_, (Uuid, i64, i64)>(KNOWN).bind(asked)).await?;
     Ok(rows.into_iter().map(|(device, seq, at)| ((DeviceId(device), seq), at)).collect())
+}
+
+/// Device, number and time of those of a list of numbers that are stored. The cross join keeps the order: each asked one
+/// is looked up, by the index that has all that is read.
+pub(super) const KNOWN: &str =
+    "SELECT f.device_id, f.seq, f.fixed_at FROM json_each(?) asked CROSS JOIN fixes f
+     ON f.device_id = unhex(asked.value ->> 0) AND f.seq = asked.value ->> 1";
+
+/// Numbers of devices as a list that SQL can look into.
+pub(super) fn numbers(asked: impl Iterator<Item = (DeviceId, i64)>) -> String {
+    let asked: Vec<String> =
+        asked.map(|(device, seq)| format!("[\"{}\",{seq}]", device.0.simple())).collect();
+    format!("[{}]", asked.join(","))
 }
 
 /// Moves the newest streamed number of each device forward.

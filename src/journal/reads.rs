@@ -1,0 +1,137 @@
+//! Reads find what waits and what is stored. What waits is looked at first: a flush in between moves fixes to the store,
+//! where they are then found a second time, and never out of both.
+
+use super::Journal;
+use crate::clock::Timestamp;
+use crate::error::Stored;
+use crate::id::{DeviceId, EmergencyId};
+use crate::tracking::{FixBatch, FixStore, Incident, NewFix, Place, StoredFix, TrailPart, TrailStore};
+use async_trait::async_trait;
+use std::ops::Bound::{Excluded, Included, Unbounded};
+
+/// Where a fix of any device stands in event order.
+fn order(fix: &StoredFix) -> (Timestamp, DeviceId, i64) {
+    (fix.fix.fixed_at, fix.device, fix.fix.seq)
+}
+
+/// The first of both, each once.
+fn merged(waiting: Vec<StoredFix>, stored: Vec<StoredFix>, limit: u32) -> Vec<StoredFix> {
+    if waiting.is_empty() {
+        return stored;
+    }
+    let mut all = stored;
+    all.extend(waiting);
+    all.sort_by_key(order);
+    all.dedup_by_key(|fix| order(fix));
+    all.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    all
+}
+
+fn newer(one: Option<StoredFix>, other: Option<StoredFix>) -> Option<StoredFix> {
+    one.into_iter().chain(other).max_by_key(|fix| fix.fix.order())
+}
+
+#[async_trait]
+impl FixStore for Journal {
+    async fn record(&self, fixes: &[NewFix]) -> Stored<FixBatch> {
+        self.append(fixes).await
+    }
+
+    async fn known(&self, asked: &[(DeviceId, i64)]) -> Stored<Vec<(DeviceId, i64, Timestamp)>> {
+        let mut waiting = asked.iter().map(|number| (*number, None)).collect();
+        self.pending().times(&mut waiting);
+        let mut known = self.inner.known(asked).await?;
+        known.retain(|(device, seq, _)| waiting.get(&(*device, *seq)).is_none_or(Option::is_none));
+        known.extend(waiting.into_iter().filter_map(|((device, seq), at)| Some((device, seq, at?))));
+        Ok(known)
+    }
+
+    async fn highest(&self, devices: &[DeviceId]) -> Stored<Vec<(DeviceId, i64)>> {
+        let mut highest: Vec<(DeviceId, i64)> = {
+            let pending = self.pending();
+            devices.iter().map(|device| (*device, pending.highest(*device))).collect()
+        };
+        for (device, seq) in self.inner.highest(devices).await? {
+            if let Some((_, known)) = highest.iter_mut().find(|(of, _)| *of == device) {
+                *known = seq.max(*known);
+            }
+        }
+        highest.retain(|(_, seq)| *seq > 0);
+        Ok(highest)
+    }
+
+    async fn last_seq(&self, device: DeviceId) -> Stored<i64> {
+        let waiting = self.pending().last_streamed(device);
+        Ok(self.inner.last_seq(device).await?.max(waiting))
+    }
+
+    async fn newest(&self, devices: &[DeviceId]) -> Stored<Option<StoredFix>> {
+        let waiting = {
+            let pending = self.pending();
+            devices.iter().filter_map(|device| pending.newest(*device, ..)).max_by_key(|fix| fix.fix.order())
+        };
+        Ok(newer(self.inner.newest(devices).await?, waiting))
+    }
+
+    async fn between(
+        &self,
+        devices: &[DeviceId],
+        from: Timestamp,
+        to: Timestamp,
+        after: Option<(Timestamp, DeviceId, i64)>,
+        limit: u32,
+    ) -> Stored<Vec<StoredFix>> {
+        if from >= to {
+            return Ok(Vec::new());
+        }
+        let mut waiting: Vec<StoredFix> = {
+            let pending = self.pending();
+            let range = (Included((from, i64::MIN)), Excluded((to, i64::MIN)));
+            devices.iter().flat_map(|device| pending.range(*device, range)).collect()
+        };
+        waiting.retain(|fix| after.is_none_or(|after| order(fix) > after));
+        Ok(merged(waiting, self.inner.between(devices, from, to, after, limit).await?, limit))
+    }
+
+    async fn at_or_before(&self, device: DeviceId, at: Place) -> Stored<Option<StoredFix>> {
+        let waiting = self.pending().newest(device, ..=at);
+        Ok(newer(self.inner.at_or_before(device, at).await?, waiting))
+    }
+
+    async fn after(&self, device: DeviceId, after: Place, limit: u32) -> Stored<Vec<StoredFix>> {
+        let waiting = self.pending().range(device, (Excluded(after), Unbounded)).collect();
+        Ok(merged(waiting, self.inner.after(device, after, limit).await?, limit))
+    }
+}
+
+/// Trails are made of stored fixes, so what waits is stored before anybody asks which have had their time.
+#[async_trait]
+impl TrailStore for Journal {
+    async fn expired(&self, kept_from: &[(DeviceId, Timestamp)]) -> Stored<Vec<DeviceId>> {
+        self.flush().await?;
+        self.inner.expired(kept_from).await
+    }
+    async fn expire(&self, device: DeviceId, before: Timestamp, incidents: &[Incident]) -> Stored<u64> {
+        self.inner.expire(device, before, incidents).await
+    }
+    async fn trail_between(
+        &self,
+        devices: &[DeviceId],
+        parts: &[TrailPart],
+        from: Timestamp,
+        to: Timestamp,
+        after: Option<(Timestamp, DeviceId, i64)>,
+        limit: u32,
+    ) -> Stored<Vec<StoredFix>> {
+        self.inner.trail_between(devices, parts, from, to, after, limit).await
+    }
+    async fn newest_of_trail(&self, devices: &[DeviceId], parts: &[TrailPart]) -> Stored<Option<StoredFix>> {
+        self.inner.newest_of_trail(devices, parts).await
+    }
+    async fn drop_trail(&self, emergency: EmergencyId) -> Stored<u64> {
+        self.inner.drop_trail(emergency).await
+    }
+    async fn wipe_fixes(&self) -> Stored<()> {
+        self.inner.wipe_fixes().await
+    }
+}
