@@ -56,6 +56,7 @@ impl Vapid {
             sub: &self.subject,
         };
         let token = jsonwebtoken::encode(&Header::new(Algorithm::ES256), &claims, &self.key)?;
-        Ok(format!("vapid t={token}, k={}", self.public))
+        // No space after the comma: some readers of this header take it for the end.
+        Ok(format!("vapid t={token},k={}", self.public))
     }
 }

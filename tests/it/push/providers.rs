@@ -244,14 +244,16 @@ fn derive<const N: usize>(salt: &[u8], secret: &[u8], info: &[u8]) -> [u8; N] {
 }
 
 fn take_web_push(got: &Got) -> Checked {
-    let vapid = got.header("authorization").strip_prefix("vapid t=").and_then(|v| v.split_once(", k="));
+    let vapid = got.header("authorization").strip_prefix("vapid t=").and_then(|v| v.split_once(",k="));
     let Some((token, key)) = vapid else { return (401, Value::Null) };
     let key = point(&URL_SAFE_NO_PAD.decode(key).unwrap());
     let claims = jsonwebtoken::decode::<Value>(token, &key, &validation(Algorithm::ES256));
     let Ok(claims) = claims.map(|c| c.claims) else { return (403, Value::Null) };
     let here = claims["aud"].as_str().is_some_and(|aud| aud.ends_with(got.header("host")));
     let topic = got.header("topic");
-    let good_topic = topic.len() <= 32 && URL_SAFE_NO_PAD.decode(topic).is_ok();
+    // Characters of base64url, whether or not they decode (RFC 8030, 5.4).
+    let in_alphabet = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    let good_topic = topic.len() <= 32 && topic.bytes().all(in_alphabet);
     let ends = claims["exp"].is_i64();
     let good = here
         && ends
