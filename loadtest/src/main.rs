@@ -76,7 +76,7 @@ struct Options {
     /// Throughput: rounds of each server, taken in turns.
     #[arg(long, global = true, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=50))]
     rounds: u32,
-    /// Throughput: seconds of one round, after one of warm-up.
+    /// Throughput: seconds of one round, after 5 of warm-up.
     #[arg(long, global = true, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=300))]
     round_seconds: u64,
     /// Idle: seconds before memory is read again; more than the server's 20 s heartbeat, so that it is in the figure.

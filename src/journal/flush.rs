@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Fixes that the store takes in one transaction: others write between two of them.
-const AT_ONCE: usize = 4_096;
+const AT_ONCE: usize = 16_384;
 /// Between tries while the store does not answer, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 

@@ -39,7 +39,7 @@ pub(super) struct Sizes {
 /// Small transactions, and none may be long.
 pub(super) const ALARMS: Sizes = Sizes { cache_kib: 16_384, log_pages: 1_000 };
 /// Each phone's fixes have a page of their own that the next group touches again.
-pub(super) const FLOOD: Sizes = Sizes { cache_kib: 32_768, log_pages: 8_192 };
+pub(super) const FLOOD: Sizes = Sizes { cache_kib: 65_536, log_pages: 8_192 };
 
 /// One file with its writer and its readers.
 pub(super) struct Database {
