@@ -2,6 +2,8 @@
 
 mod push;
 
+pub(crate) use push::channels as push_channels;
+
 use crate::alerts::{Alerts, Engine};
 use crate::bus::Bus;
 use crate::clock::Clock;

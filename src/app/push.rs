@@ -85,7 +85,19 @@ pub(super) fn settings(config: &PushConfig) -> anyhow::Result<PushSettings> {
 pub(super) fn providers(settings: &PushSettings, clock: &Clock) -> anyhow::Result<Providers> {
     let providers = Providers::new(settings, clock)
         .map_err(|(channel, why)| anyhow!("the settings of {} cannot be used: {why}", channel.word()))?;
-    let on: Vec<&str> = providers.channels().into_iter().map(|c| c.word()).collect();
-    tracing::info!(channels = on.join(" "), "push");
+    tracing::info!(channels = words(&providers), "push");
     Ok(providers)
+}
+
+fn words(providers: &Providers) -> String {
+    let on: Vec<&str> = providers.channels().into_iter().map(|c| c.word()).collect();
+    on.join(" ")
+}
+
+/// The channels that these settings turn on, once every file was read and every key was understood.
+///
+/// # Errors
+/// As a start would fail.
+pub(crate) fn channels(config: &PushConfig, clock: &Clock) -> anyhow::Result<String> {
+    Ok(words(&providers(&settings(config)?, clock)?))
 }
