@@ -273,17 +273,19 @@ async fn nobody_else_on_the_machine_can_read_the_files() {
 fn cima(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cima"));
     command.args(arguments).stdin(Stdio::null());
-    for name in settings_of_the_source() {
+    for (name, _) in settings_of_the_source() {
         command.env_remove(format!("CIMA_{}", name.to_uppercase()));
     }
     command
 }
 
-/// The settings, by the names of their fields.
-fn settings_of_the_source() -> Vec<&'static str> {
+/// The settings, by the names of their fields, and whether each is a switch without a value.
+fn settings_of_the_source() -> Vec<(&'static str, bool)> {
     let source = include_str!("../../src/config.rs");
-    let fields = source.lines().take_while(|l| *l != "}").filter_map(|l| l.strip_prefix("    pub "));
-    let names: Vec<&str> = fields.filter_map(|l| l.split_once(':')).map(|(name, _)| name).collect();
+    let fields = source.lines().filter_map(|l| l.strip_prefix("    pub ")?.split_once(": "));
+    // One that is flattened is no setting itself.
+    let settings = fields.filter(|(_, kind)| !kind.ends_with("Config,"));
+    let names: Vec<_> = settings.map(|(name, kind)| (name, kind == "bool,")).collect();
     assert!(names.len() >= 10, "{names:?}");
     names
 }
@@ -297,15 +299,16 @@ fn the_help_shows_every_setting_with_its_variable() {
     let output = cima(&["serve", "--help"]).output().unwrap();
     let help = shown(&output);
     assert!(output.status.success(), "{help}");
-    for name in settings_of_the_source() {
+    for (name, switch) in settings_of_the_source() {
         let (flag, variable) =
             (format!("--{}", name.replace('_', "-")), format!("CIMA_{}", name.to_uppercase()));
-        assert!(help.contains(&format!("{flag} <")), "{flag}: {help}");
+        let end = if switch { "\n" } else { " <" };
+        assert!(help.contains(&format!("{flag}{end}")), "{flag}: {help}");
         assert!(help.contains(&format!("[env: {variable}=")), "{variable}: {help}");
     }
     let output = cima(&["--help"]).output().unwrap();
     let help = shown(&output);
-    for command in ["serve", "doctor", "demo", "healthcheck"] {
+    for command in ["serve", "doctor", "demo", "replay", "healthcheck"] {
         assert!(help.contains(&format!("\n  {command} ")), "{command}: {help}");
     }
     let wrong = cima(&["serve", "--no-such-flag"]).output().unwrap();
