@@ -13,7 +13,7 @@ use crate::journal::{Journal, Limits};
 use crate::push::{Gateway, Push};
 use crate::runtime::Tasks;
 use crate::services::{Check, Readiness, Services};
-use crate::store::sqlite::{self, Stores};
+use crate::store::{self, Place, Stores};
 use crate::stream::{Registry, Stream, StreamSettings};
 use crate::tracking::{Kept, Tracking};
 use crate::trust::Trust;
@@ -62,13 +62,14 @@ struct Health {
 #[async_trait]
 impl Readiness for Health {
     async fn checks(&self) -> Vec<Check> {
-        let fault = |answer: Result<(), crate::error::StoreError>| answer.err().map(|e| e.to_string());
-        let (main, fixes) = tokio::join!(self.stores.main.healthy(), self.stores.fixes.healthy());
-        vec![
-            Check { name: "store", fault: fault(main) },
-            Check { name: "fixes", fault: fault(fixes) },
-            Check { name: "draining", fault: self.is_draining().then(|| "the node was told to stop".into()) },
-        ]
+        let parts = self.stores.health().await;
+        let mut checks: Vec<Check> = parts
+            .into_iter()
+            .map(|(name, fault)| Check { name, fault: fault.map(|e| e.to_string()) })
+            .collect();
+        let fault = self.is_draining().then(|| "the node was told to stop".into());
+        checks.push(Check { name: "draining", fault });
+        checks
     }
     fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
@@ -89,7 +90,7 @@ impl Node {
         let settings = push::settings(&config.push)?;
         let lock = lock_data_dir(&config.data_dir)?;
         let key = signing_key(config)?;
-        let stores = sqlite::open(&config.data_dir, clock.clone())
+        let stores = store::open(&Place::Folder(config.data_dir.clone()), clock.clone())
             .await
             .with_context(|| format!("the store in {} cannot be opened", config.data_dir.display()))?;
         let stores = Arc::new(stores);
@@ -97,11 +98,12 @@ impl Node {
         let notebook = config.data_dir.join("journal");
         let journal = Journal::open(&notebook, stores.fixes.clone(), Limits::default(), &tasks).await?;
         let hasher = Hasher::new(config.password_memory_kib, cores())?;
-        let identity = Identity::start(stores.main.clone(), hasher, key, bus.clone(), clock.clone()).await?;
-        let trust = Arc::new(Trust::new(stores.main.clone(), bus.clone(), clock.clone()));
-        let sink = Engine::start(stores.main.clone(), bus.clone(), &tasks);
+        let identity =
+            Identity::start(stores.identity.clone(), hasher, key, bus.clone(), clock.clone()).await?;
+        let trust = Arc::new(Trust::new(stores.trust.clone(), bus.clone(), clock.clone()));
+        let sink = Engine::start(stores.alerts.clone(), bus.clone(), &tasks);
         let tracking = Tracking::start(
-            stores.main.clone(),
+            stores.tracking.clone(),
             journal.clone(),
             sink,
             bus.clone(),
@@ -110,7 +112,7 @@ impl Node {
             &tasks,
         );
         let alerts = Alerts::new(
-            stores.main.clone(),
+            stores.alerts.clone(),
             Arc::clone(&trust),
             Arc::clone(&tracking),
             bus.clone(),
@@ -119,8 +121,8 @@ impl Node {
         alerts.start_timers(&tasks);
         alerts.start_retention(&tasks);
         let providers = push::providers(&settings, &clock)?;
-        Gateway::start(stores.main.clone(), &providers, &bus, &clock, &tasks).await?;
-        let push = Push::new(stores.main.clone(), providers, settings.guard, clock.clone());
+        Gateway::start(stores.push.clone(), &providers, &bus, &clock, &tasks).await?;
+        let push = Push::new(stores.push.clone(), providers, settings.guard, clock.clone());
         let health = Arc::new(Health { stores: Arc::clone(&stores), draining: AtomicBool::new(false) });
         let services = Services {
             identity: Arc::new(identity),
@@ -189,8 +191,7 @@ impl Node {
         if let Err(error) = journal.flush().await {
             tracing::warn!(%error, "the next start moves the rest of the notebook to the store");
         }
-        stores.main.close().await;
-        stores.fixes.close().await;
+        stores.close().await;
         closed && ended && flushed && last
     }
 }

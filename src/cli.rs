@@ -3,8 +3,7 @@
 use crate::app::Node;
 use crate::clock::Clock;
 use crate::config::{Config, table};
-use crate::push::PushStore;
-use crate::store::sqlite;
+use crate::store::{self, Place};
 use crate::telemetry::{LogFormat, start_logs};
 use crate::{demo, doctor};
 use anyhow::{Context, bail};
@@ -98,12 +97,11 @@ async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
 
 async fn replay(config: &Config) -> anyhow::Result<ExitCode> {
     let clock = Clock::system();
-    let stores = sqlite::open(&config.data_dir, clock.clone())
+    let stores = store::open(&Place::Folder(config.data_dir.clone()), clock.clone())
         .await
         .with_context(|| format!("the store in {} cannot be opened", config.data_dir.display()))?;
-    let replayed = stores.main.replay_pushes(clock.now()).await;
-    stores.main.close().await;
-    stores.fixes.close().await;
+    let replayed = stores.push.replay_pushes(clock.now()).await;
+    stores.close().await;
     println!("{} pushes are due again", replayed?);
     Ok(ExitCode::SUCCESS)
 }

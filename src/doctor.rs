@@ -2,7 +2,7 @@
 
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
-use crate::store::sqlite;
+use crate::store::{self, Place};
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::TcpListener;
@@ -139,20 +139,20 @@ fn open_files() -> Finding {
 }
 
 async fn store(config: &Config, clock: &Clock) -> Finding {
-    let stores = match sqlite::open(&config.data_dir, clock.clone()).await {
+    let place = Place::Folder(config.data_dir.clone());
+    let stores = match store::open(&place, clock.clone()).await {
         Ok(stores) => stores,
         Err(error) => return Bad(error.to_string()),
     };
-    let finding = match stores.main.pragma_report().await {
-        Ok(report) => {
-            let full = report.iter().any(|(name, value)| name == "synchronous" && value == "2");
-            let text =
-                report.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ");
-            if full { Good(text) } else { Bad(format!("{text}; synchronous must be 2")) }
+    let finding = match stores.settings().await {
+        Ok(parts) => {
+            let synced = |part: &Vec<(String, String)>| part.contains(&("synchronous".into(), "2".into()));
+            let text = parts.iter().flatten().map(|(name, value)| format!("{name}={value}"));
+            let text = text.collect::<Vec<_>>().join(" ");
+            if parts.iter().all(synced) { Good(text) } else { Bad(format!("{text}; synchronous must be 2")) }
         }
         Err(error) => Bad(error.to_string()),
     };
-    stores.main.close().await;
-    stores.fixes.close().await;
+    stores.close().await;
     finding
 }

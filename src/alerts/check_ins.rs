@@ -66,8 +66,8 @@ impl CheckInIn {
             return refused("repeat_s", "a minute to 7 days");
         }
         let note = self.note.map(|note| note.trim().to_owned()).filter(|note| !note.is_empty());
-        if note.as_ref().is_some_and(|note| note.chars().count() > MAX_NOTE) {
-            return refused("note", "at most 1,000 characters");
+        if note.as_ref().is_some_and(|note| note.chars().count() > MAX_NOTE || note.contains('\0')) {
+            return refused("note", "at most 1,000 characters, none of them NUL");
         }
         let due_at = now + seconds(self.due_in_s);
         Ok(CheckIn {

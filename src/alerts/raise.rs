@@ -81,10 +81,12 @@ impl Raise {
         });
         let message = present(body, "message").and_then(|message| match message.as_str() {
             Some(text) => {
-                if text.chars().count() > MAX_MESSAGE {
+                // Not every store keeps a NUL, and none may refuse a raise for it.
+                let kept: String = text.chars().filter(|c| *c != '\0').take(MAX_MESSAGE).collect();
+                if kept != text {
                     note("message", "cut");
                 }
-                Some(text.chars().take(MAX_MESSAGE).collect())
+                Some(kept)
             }
             None => {
                 note("message", "not_text");
@@ -187,6 +189,9 @@ mod tests {
         assert_eq!(notes(json!({"fix": {"lat": 91, "lon": 1}})), vec![("fix", "out_of_range")]);
         let from_2099 = json!({"fix": {"seq": 1, "lat": 1, "lon": 1, "fixed_at": "2099-01-01T00:00:00Z"}});
         assert_eq!(notes(from_2099), vec![("fix", "in_future")]);
+        let with_nul = json!({"message": "he\0lp"});
+        assert_eq!(notes(with_nul.clone()), vec![("message", "cut")]);
+        assert_eq!(read(with_nul).message.as_deref(), Some("help"));
     }
 
     #[test]

@@ -6,6 +6,9 @@
 //! No SQL leaves this module, and no room's rule is in it: a store finds, counts and keeps, and decides only what
 //! has to be decided inside a transaction (who is a contact at this moment, whether an id is new).
 
+mod cellar;
 pub mod sqlite;
+
+pub use cellar::{Place, Stores, open};
 
 pub use crate::error::{StoreError, Stored};

@@ -3,7 +3,6 @@
 use crate::harness::{Dice, Person, TestNode, count, seed, send_acked};
 use cima::client::fix;
 use cima::clock::Timestamp;
-use cima::tracking::TrackingStore;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -145,7 +144,7 @@ async fn a_late_fix_never_moves_the_last_position_back() {
 
 /// The history that is true at the end: (fence kind, seq) of every transition that was not taken back.
 async fn history(node: &TestNode, ada: &Person) -> Vec<(String, i64)> {
-    let store = &node.node.as_ref().unwrap().stores().main;
+    let store = &node.node.as_ref().unwrap().stores().tracking;
     let device = ada.session.device.parse().unwrap();
     let all = store.transitions_since(device, Timestamp::from_unix_ms(0)).await.unwrap();
     let kept = all.into_iter().filter(|t| !t.retracted).map(|t| t.transition);

@@ -250,7 +250,7 @@ async fn what_is_acked_is_synced_to_the_disk() {
     let mut phone = ada.stream().await;
     send_acked(&mut phone, &[fix(1, 48.2, 16.4, node.now())]).await;
     let stores = node.node.as_ref().unwrap().stores();
-    for report in [stores.main.pragma_report().await.unwrap(), stores.fixes.pragma_report().await.unwrap()] {
+    for report in stores.settings().await.unwrap() {
         let value = |name: &str| report.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str());
         assert_eq!((value("synchronous"), value("journal_mode")), (Some("2"), Some("wal")), "{report:?}");
     }

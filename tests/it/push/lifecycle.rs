@@ -3,7 +3,7 @@
 use super::fake::Play;
 use super::{Providers, providers};
 use crate::harness::{Dice, Person, TestNode, count, seed};
-use cima::alerts::{AlertDraft, AlertKind, AlertsStore, Lane, Recipients};
+use cima::alerts::{AlertDraft, AlertKind, Lane, Recipients};
 use cima::bus::Event;
 use cima::clock::Clock;
 use cima::id::{AlertId, UserId};
@@ -32,7 +32,7 @@ async fn tell(node: &TestNode, to: &Person) -> AlertId {
         recipients: Recipients::Person(user),
     };
     let node = node.node.as_ref().unwrap();
-    let told = node.stores().main.tell(std::slice::from_ref(&draft)).await.unwrap().told;
+    let told = node.stores().alerts.tell(std::slice::from_ref(&draft)).await.unwrap().told;
     node.services.bus.publish(Event::Inbox(told.into()));
     draft.id
 }
