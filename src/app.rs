@@ -134,7 +134,7 @@ impl Node {
             clock,
             readiness: health.clone(),
         };
-        let recovered = services.tracking.recover().await?;
+        let recovered = services.tracking.recover(journal.brought()).await?;
         if recovered > 0 {
             tracing::info!(people = recovered, "fixes from before the stop are folded now");
         }

@@ -7,7 +7,7 @@ use crate::clock::Timestamp;
 use crate::error::{StoreError, Stored};
 use crate::id::DeviceId;
 use crate::runtime::{Tasks, blocking};
-use crate::tracking::{FixBatch, FixStore, NewFix};
+use crate::tracking::{FixBatch, FixStore, NewFix, Place};
 use std::collections::{HashMap, HashSet};
 use std::fs::DirBuilder;
 use std::io;
@@ -45,6 +45,7 @@ pub struct Journal {
     pub(super) inner: Arc<dyn FixStore>,
     pub(super) limits: Limits,
     folder: PathBuf,
+    brought: HashMap<DeviceId, Place>,
     writing: Mutex<Writing>,
     pending: RwLock<Pending>,
     /// A heap is full.
@@ -77,12 +78,13 @@ impl Journal {
         tasks: &Tasks,
     ) -> Stored<Arc<Self>> {
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| failed(folder, &e))?;
-        let next_number = flush::replay(folder, inner.as_ref()).await?;
+        let (next_number, brought) = flush::replay(folder, inner.as_ref()).await?;
         let writing = Writing { current: None, next_number, of_heap: Vec::new(), highest: HashMap::new() };
         let journal = Arc::new(Self {
             inner,
             limits,
             folder: folder.to_owned(),
+            brought,
             writing: Mutex::new(writing),
             pending: RwLock::default(),
             full: Notify::new(),
@@ -91,6 +93,12 @@ impl Journal {
         });
         flush::start(&journal, tasks);
         Ok(journal)
+    }
+
+    /// The devices of which a crash had left fixes here, each with the first place of them. They are in the store now,
+    /// and nobody knows whether they were folded.
+    pub fn brought(&self) -> &HashMap<DeviceId, Place> {
+        &self.brought
     }
 
     pub(super) fn pending(&self) -> RwLockReadGuard<'_, Pending> {

@@ -3,8 +3,10 @@
 use super::append::{Journal, failed, left};
 use super::{coding, segment};
 use crate::error::Stored;
+use crate::id::DeviceId;
 use crate::runtime::{Tasks, blocking};
-use crate::tracking::{FixStore, NewFix};
+use crate::tracking::{FixStore, NewFix, Place};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,8 +102,10 @@ async fn wipe(segments: Vec<PathBuf>) {
     wiped.await;
 }
 
-/// Brings what a crash left in the folder to the store. The number of the next segment.
-pub(super) async fn replay(folder: &Path, store: &dyn FixStore) -> Stored<u64> {
+/// Brings what a crash left in the folder to the store. The number of the next segment, and for each device the first
+/// place of what was brought.
+pub(super) async fn replay(folder: &Path, store: &dyn FixStore) -> Stored<(u64, HashMap<DeviceId, Place>)> {
+    let mut brought: HashMap<DeviceId, Place> = HashMap::new();
     let in_folder = folder.to_owned();
     let (segments, next) = blocking(move || left(&in_folder)).await.map_err(|e| failed(folder, &e))?;
     for path in &segments {
@@ -118,6 +122,10 @@ pub(super) async fn replay(folder: &Path, store: &dyn FixStore) -> Stored<u64> {
         for block in fixes.chunks(AT_ONCE) {
             keep(store, block).await?;
         }
+        for fix in &fixes {
+            let first = brought.entry(fix.device).or_insert(fix.fix.order());
+            *first = fix.fix.order().min(*first);
+        }
         tracing::info!(fixes = fixes.len(), torn, "the notebook had fixes that are in the store now");
         if unreadable > 0 {
             tracing::error!(records = unreadable, segment = %path.display(), "records of the notebook say nothing; the segment is kept");
@@ -126,5 +134,5 @@ pub(super) async fn replay(folder: &Path, store: &dyn FixStore) -> Stored<u64> {
             wipe(vec![path.clone()]).await;
         }
     }
-    Ok(next)
+    Ok((next, brought))
 }

@@ -240,7 +240,12 @@ impl Person {
 
     /// Builds the tracker again: its fences or its device changed.
     pub(super) fn rebuild(self: &Arc<Self>) {
-        self.build_from(&mut self.lock(), []);
+        self.rebuild_from(None);
+    }
+
+    /// Builds the tracker again, and folds the history again from there if a place is named.
+    pub(super) fn rebuild_from(self: &Arc<Self>, place: Option<Place>) {
+        self.build_from(&mut self.lock(), place);
     }
 
     /// Builds the tracker again, and folds the history again from these places.

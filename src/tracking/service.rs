@@ -3,7 +3,7 @@
 use super::person::Person;
 use super::rebuild::{Builder, Rebuild};
 use super::{
-    Fences, FixStore, Kept, Receipt, Recorded, Recorder, StoredFix, TrackingError, TrackingStore,
+    Fences, FixStore, Kept, Place, Receipt, Recorded, Recorder, StoredFix, TrackingError, TrackingStore,
     TransitionSink,
 };
 use crate::bus::{Bus, Event};
@@ -14,6 +14,7 @@ use crate::id::{DeviceId, GeofenceId, UserId};
 use crate::runtime::Tasks;
 use crate::trust::{Basis, Grant};
 use dashmap::DashMap;
+use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -186,22 +187,24 @@ impl Tracking {
         }
     }
 
-    /// Folds what a stop left unfolded: fixes that were acked and whose transitions nobody has seen yet.
+    /// Folds what a stop left unfolded: fixes that were acked and whose transitions nobody has seen yet. `brought` are
+    /// devices that had fixes on their way to the store, each with the first place of them.
     ///
     /// # Errors
     /// When the store failed.
-    pub async fn recover(&self) -> Stored<usize> {
+    pub async fn recover(&self, brought: &HashMap<DeviceId, Place>) -> Stored<usize> {
         let mut behind = Vec::new();
         for (user, device, folded_to) in self.store.tracked_devices().await? {
             let newest = self.fixes.newest(&[device]).await?;
-            if newest.is_some_and(|n| folded_to.is_none_or(|to| n.fix.order() > to)) {
-                behind.push((user, device));
+            let from = brought.get(&device).copied();
+            if from.is_some() || newest.is_some_and(|n| folded_to.is_none_or(|to| n.fix.order() > to)) {
+                behind.push((user, device, from));
             }
         }
         let count = behind.len();
-        for (user, device) in behind {
+        for (user, device, from) in behind {
             let ingest = self.attach(user, device, Some(device));
-            ingest.person.rebuild();
+            ingest.person.rebuild_from(from);
             self.hold(ingest, HELD);
         }
         Ok(count)

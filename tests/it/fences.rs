@@ -237,3 +237,41 @@ async fn a_transition_whose_fix_was_acked_is_told_after_a_restart() {
     let alert = contact.wait_for("the alert", |f| f["kind"] == "geofence").await.unwrap();
     assert_eq!(alert["transition"], "enter");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_fix_that_was_acked_and_not_folded_is_folded_at_the_next_start() {
+    let mut node = TestNode::start().await;
+    let (ada, _, _) = node.pair(&["alerts"]).await;
+    ada.fence(HOME.0, HOME.1, 100.0, &["enter", "exit"]).await;
+    let start = node.now() - Duration::from_secs(1_000);
+    let mut phone = ada.stream().await;
+    let at = |s| start + Duration::from_secs(s);
+    send_acked(&mut phone, &[north(1, 5.0, at(0)), north(3, 5.0, at(200)), north(4, 5.0, at(300))]).await;
+    drop(phone);
+    assert!(node.stop().await);
+    // As if the power had gone between the ack of a late fix and its fold.
+    let device = ada.session.device.parse().unwrap();
+    let late = cima::tracking::NewFix {
+        device,
+        fix: serde_json::from_value(north(2, 0.0, at(100))).unwrap(),
+        received_at: node.now(),
+        streamed: true,
+    };
+    let place = cima::store::Place::Folder(node.folder.path().to_owned());
+    let stores = cima::store::open(&place, node.clock.clone()).await.unwrap();
+    let (limits, tasks) = (cima::journal::Limits::default(), cima::runtime::Tasks::default());
+    let folder = node.folder.path().join("journal");
+    let journal = cima::journal::Journal::open(&folder, stores.fixes.clone(), limits, &tasks).await.unwrap();
+    cima::tracking::FixStore::record(journal.as_ref(), &[late]).await.unwrap();
+    drop(journal);
+    stores.close().await;
+    node.start_again().await;
+    let found = async {
+        while history(&node, &ada).await.len() < 3 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(cima::client::DEADLINE, found).await.unwrap();
+    let passage = [("exit".into(), 1), ("enter".into(), 2), ("exit".into(), 3)];
+    assert_eq!(history(&node, &ada).await, passage);
+}
