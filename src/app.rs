@@ -1,5 +1,9 @@
 //! The one place that wires: from settings to a node that serves, and from a stop to a folder that is whole.
 
+mod push;
+
+pub(crate) use push::channels as push_channels;
+
 use crate::alerts::{Alerts, Engine};
 use crate::bus::{Bus, SharedSettings};
 use crate::clock::Clock;
@@ -7,6 +11,7 @@ use crate::config::Config;
 use crate::id::UserId;
 use crate::identity::{Hasher, Identity, SigningKey};
 use crate::journal::{Journal, Limits};
+use crate::push::{Gateway, Push};
 use crate::runtime::Tasks;
 use crate::services::{Check, Readiness, Services};
 use crate::store::{self, Place, Stores};
@@ -89,6 +94,8 @@ impl Node {
     /// When the data folder, the key, the store or the address cannot be used; the message says which.
     pub async fn start(config: &Config, clock: Clock) -> anyhow::Result<Self> {
         telemetry::metrics();
+        push::install_crypto();
+        let settings = push::settings(&config.push)?;
         let lock = lock_data_dir(&config.data_dir)?;
         let key = signing_key(config)?;
         let stores = store::open(&Place::Folder(config.data_dir.clone()), clock.clone())
@@ -124,8 +131,20 @@ impl Node {
         );
         alerts.start_timers(&tasks);
         alerts.start_retention(&tasks);
+        let providers = push::providers(&settings, &clock)?;
+        Gateway::start(stores.push.clone(), &providers, &bus, &clock, &tasks).await?;
+        let push = Push::new(stores.push.clone(), providers, settings.guard, clock.clone());
         let health = Arc::new(Health { stores: Arc::clone(&stores), draining: AtomicBool::new(false) });
-        let services = Services { identity, trust, tracking, alerts, bus, clock, readiness: health.clone() };
+        let services = Services {
+            identity,
+            trust,
+            tracking,
+            alerts,
+            push: Arc::new(push),
+            bus,
+            clock,
+            readiness: health.clone(),
+        };
         let recovered = services.tracking.recover(journal.brought()).await?;
         if recovered > 0 {
             tracing::info!(people = recovered, "fixes from before the stop are folded now");

@@ -3,6 +3,7 @@
 use crate::app::Node;
 use crate::clock::Clock;
 use crate::config::{Config, table};
+use crate::store::{self, Place};
 use crate::telemetry::{LogFormat, start_logs};
 use crate::{demo, doctor};
 use anyhow::{Context, bail};
@@ -34,6 +35,8 @@ enum Command {
     Doctor(Config),
     /// Show cima at work: a real track, two fences, a contact, an SOS.
     Demo(demo::Options),
+    /// Send again the pushes that were given up; a running server takes them up within a second.
+    Replay(Config),
     /// Print the table of all settings, as it is in README.md.
     Settings,
     /// Ask a running server whether it is ready; for container health checks.
@@ -59,6 +62,7 @@ pub async fn run() -> anyhow::Result<ExitCode> {
         Command::Serve(config) => serve(&config).await,
         Command::Doctor(config) => Ok(doctor::run(&config).await),
         Command::Demo(options) => demo::run(options).await,
+        Command::Replay(config) => replay(&config).await,
         Command::Settings => {
             print!("{}", table());
             Ok(ExitCode::SUCCESS)
@@ -89,6 +93,17 @@ async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
         bail!("a task died that must not; see the log above");
     }
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn replay(config: &Config) -> anyhow::Result<ExitCode> {
+    let clock = Clock::system();
+    let stores = store::open(&Place::Folder(config.data_dir.clone()), clock.clone())
+        .await
+        .with_context(|| format!("the store in {} cannot be opened", config.data_dir.display()))?;
+    let replayed = stores.push.replay_pushes(clock.now()).await;
+    stores.close().await;
+    println!("{} pushes are due again", replayed?);
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn healthcheck(listen: SocketAddr) -> anyhow::Result<ExitCode> {

@@ -50,6 +50,70 @@ pub struct Config {
     /// Memory of one password hash in KiB (argon2id, two passes). Below 19456 is for tests only.
     #[arg(long, env = "CIMA_PASSWORD_MEMORY_KIB", default_value_t = 19_456, value_parser = clap::value_parser!(u32).range(8..=4_194_304))]
     pub password_memory_kib: u32,
+    /// How people are reached whose app is not there.
+    #[command(flatten)]
+    pub push: PushConfig,
+}
+
+/// The providers of push. A channel is off unless its settings are there; secrets are read from files.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Push")]
+pub struct PushConfig {
+    /// Channels without a provider print to the log instead; for development.
+    #[arg(long, env = "CIMA_PUSH_DEV")]
+    pub push_dev: bool,
+    /// Certificate authorities besides the system's for push providers, PEM.
+    #[arg(long, env = "CIMA_PUSH_CA_FILE")]
+    pub push_ca_file: Option<PathBuf>,
+    /// Hosts, separated by commas, that people's webhooks and Web Push endpoints may name though they are private or
+    /// without TLS.
+    #[arg(long, env = "CIMA_PUSH_ALLOW_HOSTS", value_delimiter = ',')]
+    pub push_allow_hosts: Vec<String>,
+    /// The key file of a Google service account; turns FCM on.
+    #[arg(long, env = "CIMA_FCM_CREDENTIALS_FILE")]
+    pub fcm_credentials_file: Option<PathBuf>,
+    /// Where FCM is, if not at Google.
+    #[arg(long, env = "CIMA_FCM_URL")]
+    pub fcm_url: Option<String>,
+    /// Apple's key file (.p8); turns APNs on.
+    #[arg(long, env = "CIMA_APNS_KEY_FILE", requires_all = ["apns_key_id", "apns_team_id", "apns_topic"])]
+    pub apns_key_file: Option<PathBuf>,
+    /// The id of that key.
+    #[arg(long, env = "CIMA_APNS_KEY_ID")]
+    pub apns_key_id: Option<String>,
+    /// The developer team of that key.
+    #[arg(long, env = "CIMA_APNS_TEAM_ID")]
+    pub apns_team_id: Option<String>,
+    /// The app's bundle id.
+    #[arg(long, env = "CIMA_APNS_TOPIC")]
+    pub apns_topic: Option<String>,
+    /// Where APNs is, if not at its production address.
+    #[arg(long, env = "CIMA_APNS_URL")]
+    pub apns_url: Option<String>,
+    /// The app has Apple's entitlement for critical alerts: emergencies sound on muted phones.
+    #[arg(long, env = "CIMA_APNS_CRITICAL")]
+    pub apns_critical: bool,
+    /// A P-256 private key in PEM (PKCS #8) that signs Web Push (VAPID); turns it on.
+    #[arg(long, env = "CIMA_VAPID_KEY_FILE", requires = "vapid_subject")]
+    pub vapid_key_file: Option<PathBuf>,
+    /// Whom a push service may ask: mailto: or https:.
+    #[arg(long, env = "CIMA_VAPID_SUBJECT")]
+    pub vapid_subject: Option<String>,
+    /// Webhooks are sent.
+    #[arg(long, env = "CIMA_WEBHOOKS")]
+    pub webhooks: bool,
+    /// The mail server, such as smtps://mail.example or smtp://mail.example?tls=required; turns mail on.
+    #[arg(long, env = "CIMA_SMTP_URL", requires = "smtp_from")]
+    pub smtp_url: Option<String>,
+    /// Whom mails are from.
+    #[arg(long, env = "CIMA_SMTP_FROM")]
+    pub smtp_from: Option<String>,
+    /// Who signs in at the mail server.
+    #[arg(long, env = "CIMA_SMTP_USER", requires = "smtp_password_file")]
+    pub smtp_user: Option<String>,
+    /// The file with that password.
+    #[arg(long, env = "CIMA_SMTP_PASSWORD_FILE")]
+    pub smtp_password_file: Option<PathBuf>,
 }
 
 impl Config {
@@ -70,6 +134,7 @@ impl Config {
             write_deadline_s: 5,
             drain_s: 10,
             password_memory_kib: 19_456,
+            push: PushConfig::default(),
         }
     }
 }

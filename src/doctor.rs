@@ -32,6 +32,7 @@ pub async fn run(config: &Config) -> ExitCode {
         ("sync to disk", sync_time(&config.data_dir, &clock)),
         ("address", address(config)),
         ("signing key", signing_key(config)),
+        ("push", push(config, &clock)),
         ("clock", time(&clock)),
         ("open files", open_files()),
         ("store", store(config, &clock).await),
@@ -104,6 +105,16 @@ fn signing_key(config: &Config) -> Finding {
             Good("none yet; one is made at the first start".into())
         }
         Err(error) => Bad(format!("{} cannot be read: {error}", file.display())),
+    }
+}
+
+fn push(config: &Config, clock: &Clock) -> Finding {
+    match crate::app::push_channels(&config.push, clock) {
+        Ok(on) if on.is_empty() => {
+            Look("no channel is on: contacts hear of an SOS only while their app is connected".into())
+        }
+        Ok(on) => Good(on),
+        Err(error) => Bad(format!("{error:#}")),
     }
 }
 

@@ -57,6 +57,8 @@ ids! {
     CheckInId
     /// Something to tell somebody.
     AlertId
+    /// Where one device is reached through one push channel; derived from both.
+    EndpointId
     /// A crossing of a fence's edge; derived from what caused it, so a repeat has the same id.
     TransitionId
 }

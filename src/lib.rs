@@ -8,7 +8,8 @@
 //!
 //! - **Base**: [`id`] (identifiers), [`clock`] (time), [`geo`] (places), [`error`] (how the cellar fails),
 //!   [`runtime`] (tasks).
-//! - **Wire**: [`bus`] (a bell between parts; it may lose what it carries).
+//! - **Wire**: [`bus`] (a bell between parts; it may lose what it carries), [`push`] (hands what is stored to the
+//!   providers that reach a device, at least once).
 //! - **Rooms**, each with types, pure rules, a service and a store trait: [`identity`] (accounts, devices, tokens),
 //!   [`trust`] (links, who may see whom), [`tracking`] (fixes, fences, transitions), [`alerts`] (inboxes, emergencies,
 //!   check-ins).
@@ -33,6 +34,7 @@ pub mod http;
 pub mod id;
 pub mod identity;
 pub mod journal;
+pub mod push;
 pub mod runtime;
 pub mod services;
 pub mod store;

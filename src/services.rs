@@ -4,6 +4,7 @@ use crate::alerts::Alerts;
 use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::identity::Identity;
+use crate::push::Push;
 use crate::tracking::Tracking;
 use crate::trust::Trust;
 use async_trait::async_trait;
@@ -20,6 +21,8 @@ pub struct Services {
     pub tracking: Arc<Tracking>,
     /// Emergencies and inboxes.
     pub alerts: Arc<Alerts>,
+    /// Where people are reached.
+    pub push: Arc<Push>,
     /// The bell.
     pub bus: Bus,
     /// The time.

@@ -14,12 +14,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("id", &["clock"]),
     ("geo", &["clock"]),
     ("bus", BASE),
+    ("push", &["id", "clock", "error", "runtime", "bus"]),
     ("identity", &["id", "clock", "geo", "error", "runtime", "bus"]),
     ("trust", &["id", "clock", "geo", "error", "runtime", "bus"]),
     ("tracking", &["id", "clock", "geo", "error", "runtime", "bus", "trust"]),
     ("alerts", &["id", "clock", "geo", "error", "runtime", "bus", "trust", "tracking"]),
-    ("services", &["id", "clock", "error", "bus", "identity", "trust", "tracking", "alerts"]),
-    ("store", &["id", "clock", "geo", "error", "identity", "trust", "tracking", "alerts"]),
+    ("services", &["id", "clock", "error", "bus", "push", "identity", "trust", "tracking", "alerts"]),
+    ("store", &["id", "clock", "geo", "error", "push", "identity", "trust", "tracking", "alerts"]),
     ("journal", &["id", "clock", "geo", "error", "runtime", "tracking"]),
     ("http", DOOR),
     ("stream", DOOR),
@@ -27,8 +28,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 const BASE: &[&str] = &["id", "clock", "geo", "error", "runtime"];
 const DOOR: &[&str] = &[
-    "id", "clock", "geo", "error", "runtime", "bus", "identity", "trust", "tracking", "alerts", "services",
-    "http", "stream",
+    "id", "clock", "geo", "error", "runtime", "bus", "push", "identity", "trust", "tracking", "alerts",
+    "services", "http", "stream",
 ];
 
 /// Libraries that only some parts may use.
@@ -37,9 +38,10 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("redis", &["bus"]),
     ("axum", &["http", "stream", "app"]),
     ("utoipa_axum", &["http"]),
-    ("jsonwebtoken", &["identity"]),
+    ("jsonwebtoken", &["identity", "push"]),
     ("argon2", &["identity"]),
-    ("reqwest", &["client", "cli"]),
+    ("reqwest", &["client", "cli", "push"]),
+    ("lettre", &["push"]),
     ("tokio_tungstenite", &["client"]),
     ("anyhow", &["app", "cli", "client", "demo", "doctor", "main"]),
 ];

@@ -39,6 +39,8 @@ kill -TERM "$server"
 wait "$server" || { cat "$folder/log"; echo "the server did not stop in order"; exit 1; }
 server=
 
+tests/push/run.sh
+
 if command -v cargo-nextest >/dev/null; then
     cargo nextest run --no-fail-fast
 else

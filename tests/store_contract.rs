@@ -17,6 +17,8 @@ mod fixes;
 mod forgetting;
 #[path = "store_contract/identity.rs"]
 mod identity;
+#[path = "store_contract/push.rs"]
+mod push;
 #[path = "store_contract/retention.rs"]
 mod retention;
 #[path = "store_contract/sqlite.rs"]
@@ -122,6 +124,20 @@ macro_rules! keeps_every_promise {
                 a_dropped_miss_leaves_all_or_nothing
                 a_timer_finds_the_check_ins_to_look_at
                 forgotten_check_ins_never_fire;
+            push:
+                an_endpoint_reads_back_as_it_was_registered
+                a_token_is_one_devices
+                an_endpoint_goes_with_its_device_and_its_person
+                an_alert_is_pushed_to_every_endpoint_of_every_recipient
+                a_claim_is_one_workers_until_its_lease_ends
+                claims_leave_out_services_and_other_queues
+                what_a_provider_took_is_sent_whoever_claimed_it
+                a_push_is_tried_again_given_up_and_replayed
+                an_app_that_was_faster_is_seen_by_the_claim
+                what_is_gone_is_removed_unless_it_came_back
+                the_last_endpoint_is_told_to_those_who_count_on_it
+                what_had_its_time_is_swept
+                what_a_gone_process_claimed_is_due;
             writing:
                 concurrent_writers_leave_no_gap
                 concurrent_raises_open_one_emergency

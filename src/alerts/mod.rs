@@ -10,6 +10,7 @@ mod elsewhere;
 mod emergency;
 mod engine;
 mod raise;
+mod reach;
 mod refusal;
 mod retention;
 mod service;
@@ -33,6 +34,7 @@ pub use emergency::{
 };
 pub use engine::Engine;
 pub use raise::{Note, Raise, RaiseIn};
+pub use reach::contact_unreachable;
 pub use refusal::AlertError;
 pub use service::{Accepted, Alerts};
 pub use store::{AlertsStore, Change, Committed, Party, Raised, TransitionAlert, TransitionCommit};

@@ -55,6 +55,11 @@ const TEXTS: &[(&str, &str, &str)] = &[
         "A trust link was changed",
         "What {contact} may know of you was changed from your account.",
     ),
+    (
+        "link.unreachable",
+        "{contact} cannot be reached",
+        "No device of {contact} takes notifications any more. Ask them to open the app.",
+    ),
 ];
 
 /// The title and body of an alert. An unknown template is still told.

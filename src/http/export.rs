@@ -116,6 +116,7 @@ async fn export_me(
 #[derive(Clone, Copy, PartialEq)]
 enum List {
     Devices,
+    PushEndpoints,
     LinksGranted,
     LinksReceived,
     Geofences,
@@ -125,8 +126,9 @@ enum List {
     Disclosures,
 }
 
-const LISTS: [(List, &str); 8] = [
+const LISTS: [(List, &str); 9] = [
     (List::Devices, "devices"),
+    (List::PushEndpoints, "push_endpoints"),
     (List::LinksGranted, "links_granted"),
     (List::LinksReceived, "links_received"),
     (List::Geofences, "geofences"),
@@ -262,12 +264,17 @@ impl Export {
     }
 
     async fn items(&self, list: List, after: Option<&str>) -> Result<Items, Problem> {
-        let Services { identity, trust, tracking, alerts, .. } = &self.services;
+        let Services { identity, trust, tracking, alerts, push, .. } = &self.services;
         let user = self.user;
         match list {
             List::Devices => {
                 let found = identity.devices(user, page::after(after)?, ITEMS).await?;
                 items(found, |d| d.id.to_string(), |d| d)
+            }
+            List::PushEndpoints => {
+                // A few a device: they come whole.
+                let found = push.kept(user).await?;
+                Ok((found.iter().map(json).collect::<Result<_, _>>()?, None))
             }
             List::LinksGranted | List::LinksReceived => {
                 let role = if list == List::LinksGranted { Role::Subject } else { Role::Contact };

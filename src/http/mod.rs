@@ -24,6 +24,7 @@ mod middleware;
 mod page;
 mod people;
 mod problem;
+mod push;
 mod sessions;
 
 pub use problem::Problem;
@@ -69,6 +70,7 @@ fn routes(with_metrics: bool) -> OpenApiRouter<Services> {
         .merge(me::routes())
         .merge(export::routes())
         .merge(devices::routes())
+        .merge(push::routes())
         .merge(links::routes())
         .merge(people::routes())
         .merge(emergencies::routes())

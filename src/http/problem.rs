@@ -5,6 +5,7 @@ use crate::alerts::AlertError;
 use crate::error::StoreError;
 use crate::geo::ShapeFault;
 use crate::identity::IdentityError;
+use crate::push::PushError;
 use crate::tracking::TrackingError;
 use crate::trust::TrustError;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -254,6 +255,16 @@ impl From<AlertError> for Problem {
             AlertError::NotFound(_) => Self::not_found(),
             AlertError::Conflict(why) => Self::new(Code::Conflict, why),
             AlertError::Store(source) => source.into(),
+        }
+    }
+}
+
+impl From<PushError> for Problem {
+    fn from(error: PushError) -> Self {
+        match error {
+            PushError::Invalid { field, detail } => Self::invalid(field, detail),
+            PushError::NotFound => Self::not_found(),
+            PushError::Store(source) => source.into(),
         }
     }
 }

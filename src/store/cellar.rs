@@ -5,6 +5,7 @@ use crate::alerts::AlertsStore;
 use crate::clock::Clock;
 use crate::error::{StoreError, Stored};
 use crate::identity::IdentityStore;
+use crate::push::PushStore;
 use crate::tracking::{FixStore, TrackingStore};
 use crate::trust::TrustStore;
 use async_trait::async_trait;
@@ -28,6 +29,8 @@ pub struct Stores {
     pub tracking: Arc<dyn TrackingStore>,
     /// Emergencies, alerts, inboxes, check-ins.
     pub alerts: Arc<dyn AlertsStore>,
+    /// Endpoints, and what is handed to providers.
+    pub push: Arc<dyn PushStore>,
     /// Fixes and trails.
     pub fixes: Arc<dyn FixStore>,
     cellar: Arc<dyn Cellar>,
@@ -81,6 +84,7 @@ impl From<sqlite::Stores> for Stores {
             trust: stores.main.clone(),
             tracking: stores.main.clone(),
             alerts: stores.main.clone(),
+            push: stores.main.clone(),
             fixes: stores.fixes.clone(),
             cellar: Arc::new(stores),
         }

@@ -17,10 +17,16 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start(folder: &TempDir) -> Self {
+        Self::start_with(folder, &[], Stdio::inherit()).await
+    }
+    /// With more flags, its log going there.
+    pub(crate) async fn start_with(folder: &TempDir, flags: &[String], log: Stdio) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_cima"))
             .args(["serve", "--listen", "127.0.0.1:0", "--password-memory-kib", "64", "--data-dir"])
             .arg(folder.path())
+            .args(flags)
             .stdout(Stdio::piped())
+            .stderr(log)
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap());

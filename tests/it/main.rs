@@ -14,5 +14,6 @@ mod harness;
 mod identity;
 mod kill;
 mod operations;
+mod push;
 mod retention;
 mod visibility;

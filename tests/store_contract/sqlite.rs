@@ -36,6 +36,7 @@ impl Backend for Sqlite {
             trust: opened.main.clone(),
             tracking: opened.main.clone(),
             alerts: opened.main.clone(),
+            push: opened.main.clone(),
             fixes: opened.fixes.clone(),
         };
         *self.last.lock().unwrap() = Some(opened);

@@ -8,6 +8,7 @@ use cima::clock::{Clock, Timestamp};
 use cima::geo::{Fix, Point, RawShape, Shape};
 use cima::id::{AlertId, DeviceId, EmergencyId, GeofenceId, LinkId, SessionId, UserId};
 use cima::identity::{AccountCreated, IdentityStore, NewAccount, NewSession, Platform, Session};
+use cima::push::PushStore;
 use cima::tracking::{FixStore, Geofence, NewFix, Severity, TrackingStore, Trigger};
 use cima::trust::{LinkCreated, NewLink, Scope, Scopes, TrustStore};
 use std::collections::BTreeMap;
@@ -58,6 +59,7 @@ pub(crate) struct Stores {
     pub(crate) trust: Arc<dyn TrustStore>,
     pub(crate) tracking: Arc<dyn TrackingStore>,
     pub(crate) alerts: Arc<dyn AlertsStore>,
+    pub(crate) push: Arc<dyn PushStore>,
     pub(crate) fixes: Arc<dyn FixStore>,
 }
 

@@ -47,6 +47,7 @@ impl Telling {
              WHERE d.alert_id = ? ON CONFLICT (user_id, alert_id) DO NOTHING",
         );
         tx.run(places.bind(draft.id.0)).await?;
+        super::push::queue(tx, draft, self.now).await?;
         self.told.extend(recipients);
         Ok(true)
     }

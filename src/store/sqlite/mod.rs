@@ -14,6 +14,7 @@ mod fixes;
 mod forget;
 mod identity;
 mod inbox;
+mod push;
 mod retention;
 mod sessions;
 mod tracking;

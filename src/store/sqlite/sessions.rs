@@ -136,6 +136,7 @@ pub(super) async fn remove_device(
     );
     tx.run(sessions.bind(device.0).bind(at.unix_ms())).await?;
     tx.run(query("DELETE FROM sessions WHERE device_id = ?").bind(device.0)).await?;
+    tx.run(query("DELETE FROM push_endpoints WHERE device_id = ?").bind(device.0)).await?;
     tx.commit().await?;
     Ok(true)
 }
