@@ -282,7 +282,8 @@ fn cima(arguments: &[&str]) -> Command {
 /// The settings, by the names of their fields, and whether each is a switch without a value.
 fn settings_of_the_source() -> Vec<(&'static str, bool)> {
     let source = include_str!("../../src/config.rs");
-    let fields = source.lines().filter_map(|l| l.strip_prefix("    pub ")?.split_once(": "));
+    let fields = source.lines().filter(|l| l.ends_with(','));
+    let fields = fields.filter_map(|l| l.strip_prefix("    pub ")?.split_once(": "));
     // One that is flattened is no setting itself.
     let settings = fields.filter(|(_, kind)| !kind.ends_with("Config,"));
     let names: Vec<_> = settings.map(|(name, kind)| (name, kind == "bool,")).collect();
