@@ -5,22 +5,24 @@ mod push;
 pub(crate) use push::channels as push_channels;
 
 use crate::alerts::{Alerts, Engine};
-use crate::bus::Bus;
+use crate::bus::{Bus, SharedSettings};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::id::UserId;
 use crate::identity::{Hasher, Identity, SigningKey};
 use crate::journal::{Journal, Limits};
 use crate::push::{Gateway, Push};
 use crate::runtime::Tasks;
 use crate::services::{Check, Readiness, Services};
 use crate::store::{self, Place, Stores};
-use crate::stream::{Registry, Stream, StreamSettings};
+use crate::stream::{Registry, Stream, StreamSettings, start_poll};
 use crate::tracking::{Kept, Tracking};
 use crate::trust::Trust;
 use crate::{http, telemetry};
 use anyhow::{Context, bail};
 use async_trait::async_trait;
 use axum::serve::ListenerExt;
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::SocketAddr;
@@ -34,6 +36,12 @@ use tokio_util::sync::CancellationToken;
 
 /// Between writings of disclosure counts.
 const LEDGER: Duration = Duration::from_secs(5);
+/// The part of the drain over which closes are spread; the rest is for those that close last to do so.
+const SPREAD: f64 = 0.8;
+/// For asking who has part in an open emergency when the node stops.
+const ASKING: Duration = Duration::from_secs(1);
+/// Between foldings of what was measured.
+const FOLD: Duration = Duration::from_secs(5);
 /// Between looks for sockets that are still closing.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -94,12 +102,15 @@ impl Node {
             .await
             .with_context(|| format!("the store in {} cannot be opened", config.data_dir.display()))?;
         let stores = Arc::new(stores);
-        let (tasks, bus) = (Tasks::default(), Bus::default());
+        let tasks = Tasks::default();
+        let bus = bus(config, &clock, &tasks)?;
         let notebook = config.data_dir.join("journal");
         let journal = Journal::open(&notebook, stores.fixes.clone(), Limits::default(), &tasks).await?;
         let hasher = Hasher::new(config.password_memory_kib, cores())?;
         let identity =
             Identity::start(stores.identity.clone(), hasher, key, bus.clone(), clock.clone()).await?;
+        let identity = Arc::new(identity);
+        identity.start_revocations(&tasks);
         let trust = Arc::new(Trust::new(stores.trust.clone(), bus.clone(), clock.clone()));
         let sink = Engine::start(stores.alerts.clone(), bus.clone(), &tasks);
         let tracking = Tracking::start(
@@ -125,7 +136,7 @@ impl Node {
         let push = Push::new(stores.push.clone(), providers, settings.guard, clock.clone());
         let health = Arc::new(Health { stores: Arc::clone(&stores), draining: AtomicBool::new(false) });
         let services = Services {
-            identity: Arc::new(identity),
+            identity,
             trust,
             tracking,
             alerts,
@@ -139,8 +150,10 @@ impl Node {
             tracing::info!(people = recovered, "fixes from before the stop are folded now");
         }
         start_ledger(&services, &tasks);
+        start_metrics(&tasks);
         let registry = Arc::new(Registry::default());
         registry.start_router(&services.bus, &tasks);
+        start_poll(&services, &registry, &tasks);
         let stop_serving = CancellationToken::new();
         let addr = serve(config, &services, &registry, &tasks, &stop_serving).await?;
         let drain = Duration::from_secs(config.drain_s);
@@ -172,7 +185,8 @@ impl Node {
     /// in time; what was acked is on disk all the same.
     pub async fn stop(self) -> bool {
         self.health.draining.store(true, Ordering::Relaxed);
-        self.registry.close_all();
+        let last = self.leave_last().await;
+        self.registry.drain(self.drain.mul_f64(SPREAD), &last);
         let closed = tokio::time::timeout(self.drain, async {
             while self.registry.open() > 0 {
                 tokio::time::sleep(LOOK).await;
@@ -193,6 +207,13 @@ impl Node {
         }
         stores.close().await;
         closed && ended && flushed && last
+    }
+
+    /// Whose sockets close last: a move to another node in the middle of an emergency comes as late as it can. A store that
+    /// does not answer holds up no stop.
+    async fn leave_last(&self) -> HashSet<UserId> {
+        let asked = tokio::time::timeout(ASKING, self.services.alerts.people_in_open()).await;
+        asked.ok().and_then(Result::ok).unwrap_or_default()
     }
 }
 
@@ -241,6 +262,26 @@ async fn listen(
         }
     });
     Ok(addr)
+}
+
+/// The wire to other nodes, if there are any.
+fn bus(config: &Config, clock: &Clock, tasks: &Tasks) -> anyhow::Result<Bus> {
+    match &config.redis_url {
+        Some(url) => {
+            Ok(Bus::shared(&SharedSettings { url: url.clone(), probe: true }, clock.clone(), tasks)?)
+        }
+        None => Ok(Bus::default()),
+    }
+}
+
+/// Folds what was measured into its buckets, also where nobody asks for the metrics: until then each value is kept.
+fn start_metrics(tasks: &Tasks) {
+    let (Some(metrics), stop) = (telemetry::metrics(), tasks.stop()) else { return };
+    tasks.spawn("metrics", async move {
+        while tokio::time::timeout(FOLD, stop.cancelled()).await.is_err() {
+            metrics.run_upkeep();
+        }
+    });
 }
 
 fn start_ledger(services: &Services, tasks: &Tasks) {

@@ -20,6 +20,9 @@ pub struct Config {
     /// An Ed25519 private key in PEM (PKCS #8) that signs tokens. Without it one is made and kept in the data folder.
     #[arg(long, env = "CIMA_SIGNING_KEY_FILE")]
     pub signing_key_file: Option<PathBuf>,
+    /// Where nodes ring each other: `redis://host:6379`, or `rediss://` for TLS. Without it this node is alone.
+    #[arg(long, env = "CIMA_REDIS_URL", hide_env_values = true)]
+    pub redis_url: Option<String>,
     /// How long fixes are kept, in seconds, unless a person chose otherwise.
     #[arg(long, env = "CIMA_RETENTION_S", default_value_t = 259_200, value_parser = clap::value_parser!(u64).range(3_600..=31_536_000))]
     pub retention_s: u64,
@@ -41,7 +44,7 @@ pub struct Config {
     /// Seconds for one write to a client, before the socket is closed as a slow consumer.
     #[arg(long, env = "CIMA_WRITE_DEADLINE_S", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60))]
     pub write_deadline_s: u64,
-    /// Seconds for sockets to close and queues to empty at a stop.
+    /// Seconds for sockets to close and queues to empty at a stop; closes are spread over the first 80 % of it.
     #[arg(long, env = "CIMA_DRAIN_S", default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=600))]
     pub drain_s: u64,
     /// Memory of one password hash in KiB (argon2id, two passes). Below 19456 is for tests only.
@@ -121,6 +124,7 @@ impl Config {
             admin_listen: None,
             data_dir,
             signing_key_file: None,
+            redis_url: None,
             retention_s: 259_200,
             incident_retention_s: 2_592_000,
             alert_retention_s: 2_592_000,

@@ -35,6 +35,7 @@ const DOOR: &[&str] = &[
 /// Libraries that only some parts may use.
 const ONLY_IN: &[(&str, &[&str])] = &[
     ("sqlx", &["store"]),
+    ("redis", &["bus"]),
     ("axum", &["http", "stream", "app"]),
     ("utoipa_axum", &["http"]),
     ("jsonwebtoken", &["identity", "push"]),

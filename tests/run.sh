@@ -13,9 +13,11 @@ need cc build-essential
 need python3 python3
 need node nodejs
 need npm npm
+need redis-server redis-server
 python3 -c 'import ensurepip' 2>/dev/null || { apt-get update -qq; apt-get install -y -qq python3-venv >/dev/null; }
 
 cargo fmt --all --check
+tests/k8s/run.sh
 cargo build --quiet --bin cima
 
 # The contract, spoken by clients and checked by validators that nobody here wrote the libraries of.

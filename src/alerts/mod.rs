@@ -6,6 +6,7 @@
 mod alert;
 mod check_in;
 mod check_ins;
+mod elsewhere;
 mod emergency;
 mod engine;
 mod raise;
@@ -27,6 +28,7 @@ pub use alert::{
 };
 pub use check_in::{CheckIn, CheckInDue, CheckInState};
 pub use check_ins::{CheckInIn, CheckIns};
+pub use elsewhere::Versions;
 pub use emergency::{
     Claim, Command, Emergency, EmergencyKind, EndWith, Ended, LIFETIME, Manner, Next, Opening, State, Telling,
 };

@@ -262,15 +262,21 @@ impl Alerts {
         if !committed.told.is_empty() {
             self.bus.publish(Event::Inbox(committed.told.into()));
         }
+        self.bus.publish(self.changed(next).await);
+    }
+
+    /// The bell of a changed emergency, for those who see the change.
+    pub(super) async fn changed(&self, next: &Next) -> Event {
+        let emergency = &next.emergency;
         // A bell that cannot be addressed is not rung: contacts find the change when they look by themselves.
         let mut contacts = self.contacts_with_part(emergency.subject).await.unwrap_or_default();
         contacts.retain(|l| emergency.active_at.is_some() && (l.hears_duress() || !next.hidden));
         let subject = (!next.hidden).then_some(emergency.subject);
         let people = contacts.iter().map(|l| l.contact).chain(subject).collect();
-        self.bus.publish(Event::Emergency { id: emergency.id, people });
+        Event::Emergency { id: emergency.id, people }
     }
 
-    async fn contacts_with_part(&self, subject: UserId) -> Stored<Vec<TrustLink>> {
+    pub(super) async fn contacts_with_part(&self, subject: UserId) -> Stored<Vec<TrustLink>> {
         let mut links = self.trust.contacts_of(subject).await?;
         links.retain(|l| l.scopes.has(Scope::Alerts) || l.scopes.has(Scope::EmergencyLocation));
         Ok(links)

@@ -124,6 +124,8 @@ pub trait AlertsStore: CheckInStore + ExpiryStore {
     async fn deliveries(&self, emergency: EmergencyId) -> Stored<Vec<Delivery>>;
     /// The newest cursor of an inbox; 0 if empty.
     async fn inbox_head(&self, user: UserId) -> Stored<i64>;
+    /// The newest cursor of each of these inboxes that has anything in it.
+    async fn inbox_heads(&self, users: &[UserId]) -> Stored<Vec<(UserId, i64)>>;
     /// The inbox after a cursor, in order, at most `limit`.
     async fn inbox_after(&self, user: UserId, cursor: i64, limit: u32) -> Stored<Vec<Inboxed>>;
     /// Moves an alert of the person's forward to `state`. `false` if it is not in their inbox.

@@ -1,21 +1,36 @@
 //! Timers of emergencies (countdowns, expiry) and of check-ins. They are rows, so a restart forgets none.
 
 use super::{AlertError, Alerts, Command, Emergency, State};
+use crate::bus::Event;
 use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::runtime::Tasks;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
 
 /// Looks at least so often, whatever the store said was next.
 const LOOK: Duration = Duration::from_secs(30);
 /// Between tries while the store does not answer.
 const RETRY: Duration = Duration::from_millis(500);
 
+/// Another node may have changed what is due here, or bells were lost that said so.
+async fn changed_elsewhere(events: &mut Receiver<Event>) {
+    loop {
+        match events.recv().await {
+            Ok(Event::Emergency { .. } | Event::Resync) | Err(RecvError::Lagged(_)) => return,
+            Ok(_) => {}
+            // The node is on its way out.
+            Err(RecvError::Closed) => std::future::pending().await,
+        }
+    }
+}
+
 impl Alerts {
     /// Starts the task that fires what is due.
     pub fn start_timers(self: &Arc<Self>, tasks: &Tasks) {
-        let (alerts, stop) = (Arc::clone(self), tasks.stop());
+        let (alerts, stop, mut events) = (Arc::clone(self), tasks.stop(), self.bus.subscribe());
         tasks.spawn("timers", async move {
             loop {
                 let next = alerts.fire_due().await;
@@ -23,6 +38,7 @@ impl Alerts {
                     () = stop.cancelled() => break,
                     () = alerts.clock.sleep_until(next) => {}
                     () = alerts.rescheduled.notified() => {}
+                    () = changed_elsewhere(&mut events) => {}
                 }
             }
         });

@@ -1,61 +1,73 @@
 //! The wire: a bell between the parts of cima. It may lose what it carries, so nothing is correct only because an
 //! event arrived; whoever hears one looks in the store, and looks there anyway from time to time.
+//!
+//! [`Bus::default`] is the bus of one process. [`Bus::shared`] also carries events to other nodes, over Redis: bells on
+//! one pair of connections, positions on another, and what changes an emergency on a stream of its own besides. An event
+//! is heard on the node where it was published at once, whatever Redis does.
 
-use crate::id::{DeviceId, EmergencyId, SessionId, UserId};
-use dashmap::DashMap;
-use std::any::Any;
+mod envelope;
+mod event;
+mod interest;
+mod shared;
+
+pub use event::{Event, Sealed};
+pub use shared::{BusError, SharedSettings};
+
+use crate::clock::Clock;
+use crate::id::UserId;
+use crate::runtime::Tasks;
+use interest::Interest;
+use shared::Shared;
 use std::sync::Arc;
 use tokio::sync::broadcast;
 
 /// Events that may wait for a slow listener; one that falls behind is told so and looks everywhere.
 const QUEUE: usize = 8_192;
 
-/// Something happened; look now.
-#[derive(Clone)]
-pub enum Event {
-    /// These inboxes got something.
-    Inbox(Arc<[UserId]>),
-    /// An emergency changed, to these people.
-    Emergency {
-        /// Which.
-        id: EmergencyId,
-        /// Who is to look.
-        people: Arc<[UserId]>,
-    },
-    /// Who may see the subject's position may have changed.
-    Visibility {
-        /// Whose position.
-        subject: UserId,
-    },
-    /// A device was removed: its sockets close.
-    DeviceRemoved(DeviceId),
-    /// A session ended: its access tokens are not believed any more.
-    SessionEnded(SessionId),
-    /// The newest position of somebody who is watched.
-    Position {
-        /// Whose.
-        subject: UserId,
-        /// What it is only its room knows, and shows only for a grant.
-        sealed: Arc<dyn Any + Send + Sync>,
-    },
-}
-
-/// The bus of one process.
+/// The bus as one node has it.
 #[derive(Clone)]
 pub struct Bus {
     events: broadcast::Sender<Event>,
-    watched: Arc<DashMap<UserId, usize>>,
+    interest: Arc<Interest>,
+    wire: Wire,
+}
+
+/// What carries events to other nodes.
+#[derive(Clone)]
+enum Wire {
+    /// There are none.
+    Local,
+    Redis(Arc<Shared>),
 }
 
 impl Default for Bus {
     fn default() -> Self {
-        Self { events: broadcast::channel(QUEUE).0, watched: Arc::default() }
+        Self { events: broadcast::channel(QUEUE).0, interest: Arc::default(), wire: Wire::Local }
     }
 }
 
 impl Bus {
-    /// Rings the bell.
+    /// The bus of several nodes. It does not wait for Redis: until Redis answers, the bell is suspect.
+    ///
+    /// # Errors
+    /// When the settings cannot be used, whatever state Redis is in.
+    pub fn shared(settings: &SharedSettings, clock: Clock, tasks: &Tasks) -> Result<Self, BusError> {
+        let mut bus = Self::default();
+        let shared = Shared::start(settings, clock, bus.events.clone(), Arc::clone(&bus.interest), tasks)?;
+        bus.wire = Wire::Redis(shared);
+        Ok(bus)
+    }
+
+    /// Rings the bell, here at once and on other nodes soon. Never waits and never fails.
     pub fn publish(&self, event: Event) {
+        if let Wire::Redis(shared) = &self.wire {
+            shared.send(&event);
+        }
+        self.ring_here(event);
+    }
+
+    /// Rings the bell of this node alone.
+    pub fn ring_here(&self, event: Event) {
         // An error means that nobody listens, which is fine for a bell.
         let _ = self.events.send(event);
     }
@@ -65,31 +77,47 @@ impl Bus {
         self.events.subscribe()
     }
 
-    /// Whether anybody watches the person's position: only then is it published.
+    /// Whether other nodes may ring, so that what happens there has to be looked for as well.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.wire, Wire::Redis(_))
+    }
+
+    /// Whether bells of other nodes may be lost at this moment: then whoever waits for one looks more often.
+    pub fn is_suspect(&self) -> bool {
+        match &self.wire {
+            Wire::Local => false,
+            Wire::Redis(shared) => shared.is_suspect(),
+        }
+    }
+
+    /// Whether anybody watches the person's position, here or on another node: only then is it published.
     pub fn is_watched(&self, subject: UserId) -> bool {
-        self.watched.contains_key(&subject)
+        self.interest.is_watched(subject)
     }
 
     /// Asks for the person's positions until the guard is dropped.
     pub fn watch(&self, subject: UserId) -> WatchGuard {
-        *self.watched.entry(subject).or_insert(0) += 1;
-        WatchGuard { watched: Arc::clone(&self.watched), subject }
+        if self.interest.watch(subject)
+            && let Wire::Redis(shared) = &self.wire
+        {
+            shared.watch_changed(subject, true);
+        }
+        WatchGuard { bus: self.clone(), subject }
     }
 }
 
 /// Somebody watches a person's position while this lives.
 pub struct WatchGuard {
-    watched: Arc<DashMap<UserId, usize>>,
+    bus: Bus,
     subject: UserId,
 }
 
 impl Drop for WatchGuard {
     fn drop(&mut self) {
-        if let dashmap::Entry::Occupied(mut count) = self.watched.entry(self.subject) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
+        if self.bus.interest.unwatch(self.subject)
+            && let Wire::Redis(shared) = &self.bus.wire
+        {
+            shared.watch_changed(self.subject, false);
         }
     }
 }

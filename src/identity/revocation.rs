@@ -1,12 +1,21 @@
 //! What must not be believed though its signature is right: kept in memory for as long as a token could live.
 
 use super::token::DISTRESS;
-use super::{Caller, IdentityStore, Revoked, TokenKind};
+use super::{Caller, Identity, IdentityStore, Revoked, TokenKind};
+use crate::bus::Event;
 use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::id::{DeviceId, SessionId};
+use crate::runtime::Tasks;
 use dashmap::DashSet;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::broadcast::error::RecvError;
+
+/// Between looks at what other nodes revoked and nobody here heard of.
+const LOOK: Duration = Duration::from_secs(2);
+/// What a look goes back before the one before it: clocks differ, and a transaction may end long after its time.
+const OVERLAP: Duration = Duration::from_secs(5 * 60);
 
 /// Removed devices and ended sessions.
 #[derive(Default)]
@@ -27,12 +36,12 @@ impl Revocations {
         Ok(())
     }
 
-    /// Does not believe it from now on.
-    pub fn add(&self, revoked: Revoked) {
+    /// Does not believe it from now on; whether that is new.
+    pub fn add(&self, revoked: Revoked) -> bool {
         match revoked {
             Revoked::Device(id) => self.devices.insert(id),
             Revoked::Session(id) => self.sessions.insert(id),
-        };
+        }
     }
 
     /// Whether a token's owner is still to be believed.
@@ -42,5 +51,65 @@ impl Revocations {
             TokenKind::Distress => false,
         };
         !session_ended && !self.devices.contains(&caller.device)
+    }
+}
+
+impl Identity {
+    /// Starts the task that learns what other nodes revoke: from their bells, and from the store in case one was lost.
+    pub fn start_revocations(self: &Arc<Self>, tasks: &Tasks) {
+        if !self.bus.is_shared() {
+            return;
+        }
+        let (identity, stop, mut events) = (Arc::clone(self), tasks.stop(), self.bus.subscribe());
+        tasks.spawn("revocations", async move {
+            let mut looked_at = identity.clock.now();
+            let mut look = tokio::time::interval(LOOK);
+            look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                let heard = tokio::select! {
+                    () = stop.cancelled() => break,
+                    _ = look.tick() => None,
+                    event = events.recv() => Some(event),
+                };
+                match heard {
+                    Some(Ok(Event::DeviceRemoved(id))) => {
+                        identity.revocations.add(Revoked::Device(id));
+                    }
+                    Some(Ok(Event::SessionEnded(id))) => {
+                        identity.revocations.add(Revoked::Session(id));
+                    }
+                    None | Some(Ok(Event::Resync) | Err(RecvError::Lagged(_))) => {
+                        identity.look_for_revoked(&mut looked_at).await;
+                    }
+                    Some(Ok(_)) => {}
+                    Some(Err(RecvError::Closed)) => break,
+                }
+            }
+        });
+    }
+
+    async fn look_for_revoked(&self, looked_at: &mut Timestamp) {
+        let now = self.clock.now();
+        match self.store.revoked_since(*looked_at - OVERLAP).await {
+            Ok(revoked) => {
+                for revoked in revoked {
+                    if self.revocations.add(revoked) {
+                        self.bus.ring_here(revoked.event());
+                    }
+                }
+                *looked_at = now;
+            }
+            Err(error) => tracing::warn!(%error, "what was revoked could not be read; it is looked at again"),
+        }
+    }
+}
+
+impl Revoked {
+    /// The bell of it.
+    pub(super) fn event(self) -> Event {
+        match self {
+            Self::Device(id) => Event::DeviceRemoved(id),
+            Self::Session(id) => Event::SessionEnded(id),
+        }
     }
 }

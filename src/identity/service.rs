@@ -7,7 +7,7 @@ use super::{
     Account, AccountCreated, AccountPatch, Caller, Device, Hasher, IdentityError, IdentityStore, NewAccount,
     NewSession, PinOutcome, Profile, Revocations, Revoked, Rotation, SignUp, SigningKey, pin,
 };
-use crate::bus::{Bus, Event};
+use crate::bus::Bus;
 use crate::clock::{Clock, Timestamp};
 use crate::id::{DeviceId, SessionId, UserId};
 use dashmap::DashMap;
@@ -31,14 +31,14 @@ const PIN_TURNS: usize = 64;
 
 /// The service.
 pub struct Identity {
-    store: Arc<dyn IdentityStore>,
+    pub(super) store: Arc<dyn IdentityStore>,
     hasher: Hasher,
     key: SigningKey,
-    revocations: Revocations,
+    pub(super) revocations: Revocations,
     wrong: DashMap<String, (u32, Timestamp)>,
     pin_turns: [Mutex<()>; PIN_TURNS],
-    bus: Bus,
-    clock: Clock,
+    pub(super) bus: Bus,
+    pub(super) clock: Clock,
 }
 
 /// What a person changes about themself; `None` leaves it, `Some(None)` removes it.
@@ -247,10 +247,7 @@ impl Identity {
 
     fn believe_no_more(&self, revoked: Revoked) {
         self.revocations.add(revoked);
-        self.bus.publish(match revoked {
-            Revoked::Device(id) => Event::DeviceRemoved(id),
-            Revoked::Session(id) => Event::SessionEnded(id),
-        });
+        self.bus.publish(revoked.event());
     }
 
     /// Lets the session do for five minutes what needs it.

@@ -24,6 +24,10 @@ const FAULTS: u32 = 10;
 const FAULT_WINDOW: Duration = Duration::from_secs(60);
 /// Between looks at grants while somebody is watched.
 const WATCH_TICK: Duration = Duration::from_secs(1);
+/// For the last acks before a stopping node closes a socket, and between looks for them.
+const ACKS: Duration = Duration::from_secs(1);
+/// See [`ACKS`].
+const ACK_TICK: Duration = Duration::from_millis(20);
 /// For the client to answer a close.
 const LINGER: Duration = Duration::from_secs(3);
 
@@ -46,13 +50,14 @@ pub(super) struct Actor {
     pub(super) fixes: Fixes,
     pub(super) watches: Watches,
     socket: WebSocket,
-    sent_to: i64,
     resuming: bool,
     faults: u32,
     faults_since: Instant,
     heard_at: Instant,
     pinged_at: Instant,
     looked_at: Instant,
+    /// The node is stopping: when this socket closes.
+    closes_at: Option<Instant>,
     _registration: Registration,
 }
 
@@ -105,13 +110,13 @@ impl Actor {
             fixes,
             watches,
             socket,
-            sent_to: 0,
             resuming: false,
             faults: 0,
             faults_since: now,
             heard_at: now,
             pinged_at: now,
             looked_at: now,
+            closes_at: None,
             _registration: registration,
         })
     }
@@ -134,14 +139,14 @@ impl Actor {
         });
         if self.reads() {
             let head = services.alerts.inbox_head(user).await;
-            self.sent_to = head.map_err(|e| not_ready(&e))?;
+            self.mailbox.set_sent_to(head.map_err(|e| not_ready(&e))?);
         }
         let settings = self.stream.settings;
         self.send(PlainFrame::Welcome {
             session: self.id,
             now: services.clock.now(),
             last_seq,
-            cursor: self.sent_to,
+            cursor: if self.reads() { self.mailbox.sent_to() } else { 0 },
             window: settings.window,
             heartbeat_s: settings.heartbeat.as_secs(),
         })
@@ -157,7 +162,7 @@ impl Actor {
         tokio::select! {
             waiting = mailbox.take() => Box::pin(self.deliver(waiting)).await,
             () = sleep_until(next_tick) => Box::pin(self.tick()).await,
-            message = self.socket.recv(), if self.fixes.unacked < self.stream.settings.window => {
+            message = self.socket.recv(), if self.takes_frames() => {
                 match message {
                     Some(Ok(message)) => {
                         self.heard_at = Instant::now();
@@ -168,6 +173,15 @@ impl Actor {
                 }
             }
         }
+    }
+
+    /// A full window stops the reading, and so does a close that only waits for acks.
+    fn takes_frames(&self) -> bool {
+        self.fixes.unacked < self.stream.settings.window && !self.is_due_to_close()
+    }
+
+    fn is_due_to_close(&self) -> bool {
+        self.closes_at.is_some_and(|at| at <= Instant::now())
     }
 
     fn broken(&self, error: &axum::Error) -> Ended {
@@ -278,15 +292,15 @@ impl Actor {
             Some(Close::Replaced) => {
                 return Err(Ended::Close(4409, "a newer socket of this device sends fixes"));
             }
-            Some(Close::Restart) => {
-                self.send(PlainFrame::Drain { after_s: 1 }).await?;
-                return Err(Ended::Close(1012, "restart"));
-            }
             // A lost bell may have been the one that closes.
             None if waiting.resync && self.stream.services.identity.is_removed(&self.caller) => {
                 return Err(Ended::Close(4403, "the device was removed"));
             }
             None => {}
+        }
+        if let Some(after) = waiting.drain {
+            self.closes_at.get_or_insert(Instant::now() + after);
+            self.send(PlainFrame::Drain { after_s: after.as_secs_f64().ceil() as u64 }).await?;
         }
         if self.reads() {
             for id in &waiting.emergencies {
@@ -354,7 +368,7 @@ impl Actor {
     /// Sends the inbox from where this socket is, a page at a time.
     async fn send_inbox(&mut self) -> Step {
         let (user, alerts) = (self.caller.user, Arc::clone(&self.stream.services.alerts));
-        let page = match alerts.inbox_after(user, self.sent_to, PAGE).await {
+        let page = match alerts.inbox_after(user, self.mailbox.sent_to(), PAGE).await {
             Ok(page) => page,
             Err(error) => {
                 tracing::warn!(%error, "an inbox could not be read; it is looked at soon");
@@ -362,16 +376,16 @@ impl Actor {
                 return Ok(());
             }
         };
-        let (from, full) = (self.sent_to + 1, page.len() == PAGE as usize);
+        let (from, full) = (self.mailbox.sent_to() + 1, page.len() == PAGE as usize);
         let mut of_emergencies = false;
         for alert in page {
-            let cursor = alert.cursor.unwrap_or(self.sent_to);
+            let cursor = alert.cursor.unwrap_or(0);
             of_emergencies |= alert.content.as_ref().is_some_and(|c| c.emergency.is_some());
             self.send(ServerFrame::Alert(Box::new(alert))).await?;
-            self.sent_to = self.sent_to.max(cursor);
+            self.mailbox.set_sent_to(self.mailbox.sent_to().max(cursor));
         }
         if of_emergencies {
-            let to = self.sent_to;
+            let to = self.mailbox.sent_to();
             // Only says how far an alert came; an app's ack says it again.
             detach("sent", async move {
                 if let Err(error) = alerts.sent(user, from, to).await {
@@ -398,7 +412,7 @@ impl Actor {
         if !(0..=head).contains(&cursor) {
             return self.send(PlainFrame::Resumed { complete: false }).await;
         }
-        self.sent_to = cursor;
+        self.mailbox.set_sent_to(cursor);
         self.resuming = true;
         self.send_inbox().await
     }
@@ -420,13 +434,25 @@ impl Actor {
 
     fn next_tick(&self) -> Instant {
         let ping = self.pinged_at + self.stream.settings.heartbeat;
-        if self.watches.is_empty() { ping } else { ping.min(self.looked_at + WATCH_TICK) }
+        let tick = if self.watches.is_empty() { ping } else { ping.min(self.looked_at + WATCH_TICK) };
+        match self.closes_at {
+            // Looks soon again for the last acks.
+            Some(at) => tick.min(at.max(self.looked_at + ACK_TICK)),
+            None => tick,
+        }
     }
 
     /// Pings, notices a dead peer, and looks again at what a lost bell may have hidden.
     async fn tick(&mut self) -> Step {
         let heartbeat = self.stream.settings.heartbeat;
         self.looked_at = Instant::now();
+        // What was read is acked before the close, unless the disk does not answer: then the phone sends it again.
+        if let Some(at) = self.closes_at
+            && at <= self.looked_at
+            && (self.fixes.unacked == 0 || at + ACKS <= self.looked_at)
+        {
+            return Err(Ended::Close(1012, "restart"));
+        }
         if self.pinged_at.elapsed() >= heartbeat {
             if self.heard_at.elapsed() > heartbeat * 2 + heartbeat / 2 && self.fixes.unacked == 0 {
                 return Err(Ended::Gone);
@@ -440,7 +466,8 @@ impl Actor {
                 self.send_inbox().await?;
             }
         }
-        self.look_at_ended_leases().await
+        self.look_at_ended_leases().await?;
+        self.look_at_silent().await
     }
 
     async fn finish(mut self: Box<Self>, ended: Ended) {

@@ -1,12 +1,15 @@
 //! What waits for a socket. It cannot grow: bells are flags, positions are the newest per person, acks the highest.
 //! What a flag stands for is read from the store when the socket gets to it, so nothing is lost by being few.
 
+use crate::bus::Sealed;
 use crate::id::{EmergencyId, UserId};
-use crate::tracking::{Position, Recorded};
-use std::any::Any;
+use crate::tracking::Recorded;
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// Changed emergencies that are named; beyond, the socket looks at all it has part in.
 const NAMED: usize = 64;
@@ -20,14 +23,16 @@ pub(super) enum Close {
     DeviceRemoved,
     /// A newer socket of the device sends fixes.
     Replaced,
-    /// The node is stopping.
-    Restart,
 }
 
 /// What waits, taken as a whole.
 #[derive(Default)]
 pub(super) struct Waiting {
+    /// Since when the first of it waits.
+    since: Option<Instant>,
     pub(super) close: Option<Close>,
+    /// The node is stopping: the socket closes after so long.
+    pub(super) drain: Option<Duration>,
     /// Everything may have changed: look everywhere.
     pub(super) resync: bool,
     pub(super) emergencies: BTreeSet<EmergencyId>,
@@ -35,14 +40,21 @@ pub(super) struct Waiting {
     /// Whose positions may no longer (or otherwise) be seen.
     pub(super) visibility: BTreeSet<UserId>,
     pub(super) recorded: Vec<(u64, usize, Recorded)>,
-    pub(super) positions: Vec<(UserId, Arc<dyn Any + Send + Sync>)>,
+    pub(super) positions: Vec<(UserId, Sealed)>,
 }
 
 /// The mailbox of one socket.
-#[derive(Default)]
 pub(super) struct Mailbox {
     waiting: Mutex<Waiting>,
     bell: Notify,
+    sent_to: AtomicI64,
+}
+
+impl Default for Mailbox {
+    fn default() -> Self {
+        let sent_to = AtomicI64::new(i64::MAX);
+        Self { waiting: Mutex::default(), bell: Notify::new(), sent_to }
+    }
 }
 
 impl Mailbox {
@@ -52,7 +64,11 @@ impl Mailbox {
     }
 
     fn put(&self, change: impl FnOnce(&mut Waiting)) {
-        change(&mut self.lock());
+        {
+            let mut waiting = self.lock();
+            waiting.since.get_or_insert_with(Instant::now);
+            change(&mut waiting);
+        }
         self.bell.notify_one();
     }
 
@@ -60,6 +76,18 @@ impl Mailbox {
         self.put(|w| {
             w.close.get_or_insert(why);
         });
+    }
+    pub(super) fn drain(&self, after: Duration) {
+        self.put(|w| {
+            w.drain.get_or_insert(after);
+        });
+    }
+    /// How far the socket has sent its inbox; beyond every inbox for one that does not read.
+    pub(super) fn sent_to(&self) -> i64 {
+        self.sent_to.load(Ordering::Relaxed)
+    }
+    pub(super) fn set_sent_to(&self, cursor: i64) {
+        self.sent_to.store(cursor, Ordering::Relaxed);
     }
     pub(super) fn resync(&self) {
         self.put(|w| w.resync = true);
@@ -85,7 +113,7 @@ impl Mailbox {
     pub(super) fn recorded(&self, frame: u64, fixes: usize, recorded: Recorded) {
         self.put(|w| w.recorded.push((frame, fixes, recorded)));
     }
-    pub(super) fn position(&self, subject: UserId, sealed: Arc<dyn Any + Send + Sync>) {
+    pub(super) fn position(&self, subject: UserId, sealed: Sealed) {
         self.put(|w| match w.positions.iter_mut().find(|(user, _)| *user == subject) {
             Some((_, newest)) => *newest = sealed,
             None => w.positions.push((subject, sealed)),
@@ -95,11 +123,10 @@ impl Mailbox {
     /// Waits for something and takes all of it.
     pub(super) async fn take(&self) -> Waiting {
         self.bell.notified().await;
-        std::mem::take(&mut *self.lock())
+        let waiting = std::mem::take(&mut *self.lock());
+        if let Some(since) = waiting.since {
+            metrics::histogram!("cima_mailbox_lag_seconds").record(since.elapsed());
+        }
+        waiting
     }
-}
-
-/// The position in a seal.
-pub(super) fn open(sealed: &Arc<dyn Any + Send + Sync>) -> Option<&Position> {
-    sealed.downcast_ref()
 }

@@ -10,12 +10,14 @@ mod examples;
 mod fixes;
 mod lane;
 mod mailbox;
+mod poll;
 mod protocol;
 mod registry;
 mod upgrade;
 mod watch;
 
 pub use document::document;
+pub use poll::start_poll;
 pub use protocol::{ClientFrame, FrameError, ServerFrame};
 pub use registry::Registry;
 pub use upgrade::{Stream, StreamSettings};

@@ -5,10 +5,15 @@ use crate::bus::{Bus, Event};
 use crate::id::{DeviceId, SessionId, UserId};
 use crate::runtime::Tasks;
 use dashmap::DashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 use uuid::Uuid;
+
+/// The part of a drain in which sockets close whose people have no part in an open emergency.
+const FIRST_LEAVE: f64 = 0.75;
 
 /// One socket, as the registry knows it.
 #[derive(Clone)]
@@ -26,6 +31,7 @@ pub struct Registry {
     people: DashMap<UserId, Vec<Socket>>,
     watchers: DashMap<UserId, Vec<(Uuid, Arc<Mailbox>)>>,
     open: AtomicUsize,
+    draining: AtomicBool,
 }
 
 /// Takes the socket out of the registry when its actor ends, however it ends.
@@ -38,7 +44,12 @@ pub(super) struct Registration {
 impl Registry {
     pub(super) fn join(self: &Arc<Self>, user: UserId, socket: Socket) -> Registration {
         let id = socket.id;
+        let mailbox = Arc::clone(&socket.mailbox);
         self.people.entry(user).or_default().push(socket);
+        // It came between the last look and the close of the door.
+        if self.draining.load(Ordering::SeqCst) {
+            mailbox.drain(Duration::ZERO);
+        }
         let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
         metrics::gauge!("cima_open_sockets").set(open as f64);
         Registration { registry: Arc::clone(self), user, id }
@@ -83,9 +94,38 @@ impl Registry {
         }
     }
 
-    /// Closes every socket: the node is stopping.
-    pub fn close_all(&self) {
-        self.each(|s| s.mailbox.close(Close::Restart));
+    /// Tells every socket that the node is stopping and when it closes: at a random moment within `window`, so that they
+    /// do not all come to another node at once. Those of `last` go when the others have gone.
+    pub fn drain(&self, window: Duration, last: &HashSet<UserId>) {
+        self.draining.store(true, Ordering::SeqCst);
+        for sockets in &self.people {
+            let (from, to) =
+                if last.contains(sockets.key()) { (FIRST_LEAVE, 1.0) } else { (0.0, FIRST_LEAVE) };
+            for socket in sockets.value() {
+                socket.mailbox.drain(window.mul_f64(from + (to - from) * share(socket.id)));
+            }
+        }
+    }
+
+    /// The people who have a socket here.
+    pub(super) fn people(&self) -> Vec<UserId> {
+        self.people.iter().map(|entry| *entry.key()).collect()
+    }
+
+    /// Rings for what a socket has not sent of an inbox.
+    pub(super) fn inbox_is_at(&self, user: UserId, head: i64) {
+        self.each_of(user, |s| {
+            if s.mailbox.sent_to() < head {
+                s.mailbox.inbox();
+            }
+        });
+    }
+
+    /// Everybody who watches somebody looks again whether they may.
+    pub(super) fn look_at_grants(&self) {
+        for watchers in &self.watchers {
+            watchers.value().iter().for_each(|(_, mailbox)| mailbox.visibility(*watchers.key()));
+        }
     }
 
     fn route(&self, event: &Event) {
@@ -107,7 +147,7 @@ impl Registry {
             }
             Event::Position { subject, sealed } => {
                 if let Some(watchers) = self.watchers.get(subject) {
-                    watchers.iter().for_each(|(_, mailbox)| mailbox.position(*subject, Arc::clone(sealed)));
+                    watchers.iter().for_each(|(_, mailbox)| mailbox.position(*subject, sealed.clone()));
                 }
             }
             Event::DeviceRemoved(device) => {
@@ -124,6 +164,7 @@ impl Registry {
                     }
                 });
             }
+            Event::Resync => self.each(|s| s.mailbox.resync()),
         }
     }
 
@@ -148,6 +189,11 @@ impl Registry {
             }
         });
     }
+}
+
+/// A random share of a whole, in [0, 1): the id of a socket is random in its second half.
+fn share(id: Uuid) -> f64 {
+    (id.as_u64_pair().1 & u64::from(u32::MAX)) as f64 / (f64::from(u32::MAX) + 1.0)
 }
 
 impl Drop for Registration {

@@ -1,27 +1,35 @@
 //! Positions on a socket: sent only against a grant that holds now, and recorded before they leave.
 
 use super::actor::{Actor, Step};
-use super::mailbox::{Mailbox, open};
+use super::mailbox::Mailbox;
 use super::protocol::PlainFrame;
 use super::registry::Registry;
-use crate::bus::WatchGuard;
-use crate::clock::Monotonic;
+use crate::bus::{Sealed, WatchGuard};
+use crate::clock::{Monotonic, Timestamp};
 use crate::error::Stored;
 use crate::id::{EmergencyId, UserId};
-use crate::tracking::StoredFix;
+use crate::tracking::{Position, StoredFix};
 use crate::trust::{Basis, Grant, LEASE};
-use std::any::Any;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 /// People one socket watches, at most.
 const MAX_WATCHED: usize = 100;
+/// Of whom nothing was heard for so long, the newest position is read from the store: while other nodes can be heard, and
+/// while they perhaps cannot.
+const SILENT: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(1));
 
 struct Watch {
     subject: UserId,
     grant: Grant,
     /// The grant is asked for again after this, whatever its own end.
     leased_until: Monotonic,
+    /// When the bus last said something of them, or the store was looked at because it did not.
+    heard_at: Instant,
+    /// The newest fix that was shown, in event order.
+    shown: Option<(Timestamp, i64)>,
     _guard: WatchGuard,
 }
 
@@ -98,7 +106,8 @@ impl Actor {
             Err(error) => return self.problem(error.into(), None).await,
         };
         let leased_until = self.stream.services.clock.monotonic() + LEASE;
-        self.watches.add(Watch { subject, grant, leased_until, _guard: guard });
+        let heard_at = Instant::now();
+        self.watches.add(Watch { subject, grant, leased_until, heard_at, shown: None, _guard: guard });
         self.send_newest(&grant).await
     }
 
@@ -130,6 +139,9 @@ impl Actor {
             tracing::error!(%error, "a disclosure could not be recorded; the position is not shown");
             return Ok(());
         }
+        if let Some(watch) = self.watches.get(grant.subject()) {
+            watch.shown = watch.shown.max(Some(newest.fix.order()));
+        }
         self.send(PlainFrame::Position {
             user: grant.subject(),
             device: newest.device,
@@ -140,13 +152,10 @@ impl Actor {
     }
 
     /// A position came for somebody who is watched.
-    pub(super) async fn send_position(
-        &mut self,
-        subject: UserId,
-        sealed: &Arc<dyn Any + Send + Sync>,
-    ) -> Step {
+    pub(super) async fn send_position(&mut self, subject: UserId, sealed: &Sealed) -> Step {
         let clock = self.stream.services.clock.clone();
         let Some(watch) = self.watches.get(subject) else { return Ok(()) };
+        watch.heard_at = Instant::now();
         let holds = watch.grant.holds(clock.now()) && clock.monotonic() < watch.leased_until;
         if !holds {
             self.look_again(subject).await?;
@@ -160,8 +169,8 @@ impl Actor {
             return Ok(());
         }
         let Some(grant) = self.watches.get(subject).map(|w| w.grant) else { return Ok(()) };
-        match open(sealed).and_then(|position| position.reveal(&grant)) {
-            Some(newest) => self.show(&grant, newest.clone()).await,
+        match Position::open(sealed).and_then(|position| position.reveal(&grant).cloned()) {
+            Some(newest) => self.show(&grant, newest).await,
             None => Ok(()),
         }
     }
@@ -206,6 +215,38 @@ impl Actor {
         let subjects: Vec<UserId> = self.watches.watched.iter().filter(over).map(|w| w.subject).collect();
         for subject in subjects {
             self.look_again(subject).await?;
+        }
+        Ok(())
+    }
+
+    /// Positions of other nodes may be lost on their way: of whom nothing comes, the store is asked.
+    pub(super) async fn look_at_silent(&mut self) -> Step {
+        let bus = &self.stream.services.bus;
+        if !bus.is_shared() {
+            return Ok(());
+        }
+        let silent = if bus.is_suspect() { SILENT.1 } else { SILENT.0 };
+        let subjects: Vec<UserId> = {
+            let of_silent = self.watches.watched.iter().filter(|w| w.heard_at.elapsed() >= silent);
+            of_silent.map(|w| w.subject).collect()
+        };
+        for subject in subjects {
+            if !self.has_current_token().await? {
+                return Ok(());
+            }
+            let clock = &self.stream.services.clock;
+            let (now, monotonic) = (clock.now(), clock.monotonic());
+            let Some(watch) = self.watches.get(subject) else { continue };
+            watch.heard_at = Instant::now();
+            if !watch.grant.holds(now) || monotonic >= watch.leased_until {
+                continue;
+            }
+            let (grant, shown) = (watch.grant, watch.shown);
+            match self.stream.services.alerts.newest_position(&grant).await {
+                Ok(Some(newest)) if Some(newest.fix.order()) > shown => self.show(&grant, newest).await?,
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, "a position could not be read; it is looked at again"),
+            }
         }
         Ok(())
     }

@@ -168,7 +168,7 @@ impl Tracking {
             return false;
         }
         if let Some(position) = position.filter(|p| self.bus.is_watched(p.user())) {
-            self.bus.publish(Event::Position { subject: position.user(), sealed: Arc::new(position) });
+            self.bus.publish(Event::Position { subject: position.user(), sealed: position.seal() });
         }
         true
     }

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod check_ins;
+mod drain;
 mod duress;
 mod dwell;
 mod emergencies;

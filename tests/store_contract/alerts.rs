@@ -119,6 +119,8 @@ pub(crate) async fn inboxes_are_read_by_cursor(w: &World) {
     assert_eq!(read(5, 10).await, vec![]);
     assert_eq!(w.alerts.inbox_head(anna).await.unwrap(), 5);
     assert_eq!(w.alerts.inbox_head(bob).await.unwrap(), 0);
+    assert_eq!(w.alerts.inbox_heads(&[bob, anna, anna]).await.unwrap(), [(anna, 5)]);
+    assert_eq!(w.alerts.inbox_heads(&[]).await.unwrap(), []);
 }
 
 /// An emergency of Anna's told to Bob: its alert and who he is.

@@ -143,6 +143,14 @@ impl AlertsStore for SqliteStore {
         super::inbox::deliveries(self, emergency).await
     }
 
+    async fn inbox_heads(&self, users: &[UserId]) -> Stored<Vec<(UserId, i64)>> {
+        let heads = query_as::<_, (uuid::Uuid, i64)>(
+            "SELECT user_id, head FROM inbox_heads WHERE user_id IN (SELECT unhex(value) FROM json_each(?))",
+        );
+        let heads = heads.bind(super::inbox::hex_list(users));
+        let rows = read(heads.fetch_all(&self.db.readers)).await?;
+        Ok(rows.into_iter().map(|(user, head)| (UserId(user), head)).collect())
+    }
     async fn inbox_head(&self, user: UserId) -> Stored<i64> {
         let head = query_scalar("SELECT head FROM inbox_heads WHERE user_id = ?").bind(user.0);
         Ok(read(head.fetch_optional(&self.db.readers)).await?.unwrap_or(0))

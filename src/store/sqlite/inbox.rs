@@ -92,7 +92,7 @@ impl Telling {
 }
 
 /// Ids as a JSON list that SQL can look into.
-fn hex_list(users: &[UserId]) -> String {
+pub(super) fn hex_list(users: &[UserId]) -> String {
     let quoted: Vec<String> = users.iter().map(|u| format!("\"{}\"", u.0.simple())).collect();
     format!("[{}]", quoted.join(","))
 }

@@ -1,0 +1,59 @@
+//! What the bell says.
+
+use crate::id::{DeviceId, EmergencyId, SessionId, UserId};
+use std::fmt;
+use std::sync::Arc;
+
+/// Something happened; look now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// These inboxes got something.
+    Inbox(Arc<[UserId]>),
+    /// An emergency changed, to these people.
+    Emergency {
+        /// Which.
+        id: EmergencyId,
+        /// Who is to look.
+        people: Arc<[UserId]>,
+    },
+    /// Who may see the subject's position may have changed.
+    Visibility {
+        /// Whose position.
+        subject: UserId,
+    },
+    /// A device was removed: its sockets close.
+    DeviceRemoved(DeviceId),
+    /// A session ended: its access tokens are not believed any more.
+    SessionEnded(SessionId),
+    /// The newest position of somebody who is watched.
+    Position {
+        /// Whose.
+        subject: UserId,
+        /// What it is only its room knows, and shows only for a grant.
+        sealed: Sealed,
+    },
+    /// Bells were lost: look everywhere.
+    Resync,
+}
+
+/// Bytes that only the room that made them reads.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Sealed(Arc<[u8]>);
+
+impl Sealed {
+    /// Seals what a room wrote.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes.into())
+    }
+    /// The bytes, for the room.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// A position may be inside, and no log shows one.
+impl fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sealed(..)")
+    }
+}

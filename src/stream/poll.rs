@@ -1,0 +1,81 @@
+//! Looks at what other nodes may have rung for and nobody here heard: a query a node, not one a socket. Often while the
+//! bell is suspect, now and then while it is not.
+
+use super::Registry;
+use crate::alerts::Versions;
+use crate::runtime::Tasks;
+use crate::services::Services;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Between looks while the bell is suspect.
+const SUSPECT: Duration = Duration::from_millis(500);
+/// Between looks while it is not, and between looks at grants while it is.
+const TRUSTED: Duration = Duration::from_secs(5);
+/// People in one query.
+const PEOPLE: usize = 500;
+
+/// What a node compares with what it finds.
+struct Poll {
+    services: Services,
+    registry: Arc<Registry>,
+    /// Open emergencies as they were at the last look and at the one before it. A bell may have been lost for a while
+    /// before it is suspect, so the older is what the first suspicious look is compared with.
+    open: Option<Versions>,
+    before: Option<Versions>,
+    grants_at: Instant,
+}
+
+/// Starts the looking, if other nodes may ring at all.
+pub fn start_poll(services: &Services, registry: &Arc<Registry>, tasks: &Tasks) {
+    if !services.bus.is_shared() {
+        return;
+    }
+    let (services, registry, stop) = (services.clone(), Arc::clone(registry), tasks.stop());
+    let mut poll = Poll { services, registry, open: None, before: None, grants_at: Instant::now() };
+    tasks.spawn("poll", async move {
+        let (mut looked_at, mut was_suspect) = (Instant::now(), false);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = tokio::time::sleep(SUSPECT) => {}
+            }
+            let suspect = poll.services.bus.is_suspect();
+            if suspect || looked_at.elapsed() >= TRUSTED {
+                poll.look(suspect, was_suspect).await;
+                (looked_at, was_suspect) = (Instant::now(), suspect);
+            }
+        }
+    });
+}
+
+impl Poll {
+    async fn look(&mut self, suspect: bool, was_suspect: bool) {
+        self.look_at_inboxes().await;
+        let older = if was_suspect { &self.open } else { &self.before };
+        let known = older.as_ref().filter(|_| suspect);
+        match self.services.alerts.ring_changed(known).await {
+            Ok(open) => self.before = self.open.replace(open),
+            Err(error) => {
+                tracing::warn!(%error, "open emergencies could not be read; they are looked at again")
+            }
+        }
+        if suspect && self.grants_at.elapsed() >= TRUSTED {
+            self.registry.look_at_grants();
+            self.grants_at = Instant::now();
+        }
+    }
+
+    async fn look_at_inboxes(&self) {
+        for people in self.registry.people().chunks(PEOPLE) {
+            match self.services.alerts.inbox_heads(people).await {
+                Ok(heads) => heads.into_iter().for_each(|(user, head)| self.registry.inbox_is_at(user, head)),
+                Err(error) => {
+                    tracing::warn!(%error, "inboxes could not be read; they are looked at again");
+                    return;
+                }
+            }
+        }
+    }
+}
