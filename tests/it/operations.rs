@@ -279,6 +279,18 @@ fn cima(arguments: &[&str]) -> Command {
     command
 }
 
+/// The settings, by the names of their fields, and whether each is a switch without a value.
+fn settings_of_the_source() -> Vec<(&'static str, bool)> {
+    let source = include_str!("../../src/config.rs");
+    let fields = source.lines().filter(|l| l.ends_with(','));
+    let fields = fields.filter_map(|l| l.strip_prefix("    pub ")?.split_once(": "));
+    // One that is flattened is no setting itself.
+    let settings = fields.filter(|(_, kind)| !kind.ends_with("Config,"));
+    let names: Vec<_> = settings.map(|(name, kind)| (name, kind == "bool,")).collect();
+    assert!(names.len() >= 10, "{names:?}");
+    names
+}
+
 fn shown(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
@@ -288,12 +300,11 @@ fn the_help_shows_every_setting_with_its_variable() {
     let output = cima(&["serve", "--help"]).output().unwrap();
     let help = shown(&output);
     assert!(output.status.success(), "{help}");
-    let table = cima::config::table();
-    for row in table.lines().skip(2) {
-        let [variable, flag] = row.split('`').skip(1).step_by(2).take(2).collect::<Vec<_>>()[..] else {
-            panic!("a row without a variable and a flag: {row}")
-        };
-        assert!(help.contains(&format!("      {flag}")), "{flag}: {help}");
+    for (name, switch) in settings_of_the_source() {
+        let (flag, variable) =
+            (format!("--{}", name.replace('_', "-")), format!("CIMA_{}", name.to_uppercase()));
+        let end = if switch { "\n" } else { " <" };
+        assert!(help.contains(&format!("{flag}{end}")), "{flag}: {help}");
         // A value that may hold a password is not shown.
         let shown = [format!("[env: {variable}="), format!("[env: {variable}]")];
         assert!(shown.iter().any(|line| help.contains(line)), "{variable}: {help}");
