@@ -49,7 +49,7 @@ pub struct Journal {
     writing: Mutex<Writing>,
     pending: RwLock<Pending>,
     /// A heap is full.
-    pub(super) full: Notify,
+    pub(super) full: Arc<Notify>,
     /// A heap is in the store.
     pub(super) freed: Notify,
     /// One flush at a time: the heap it moves, and the segments that heap is in.
@@ -87,7 +87,7 @@ impl Journal {
             brought,
             writing: Mutex::new(writing),
             pending: RwLock::default(),
-            full: Notify::new(),
+            full: Arc::default(),
             freed: Notify::new(),
             unfinished: Mutex::default(),
         });

@@ -16,25 +16,27 @@ const AT_ONCE: usize = 16_384;
 /// Between tries while the store does not answer, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
-/// Starts the task that flushes a heap that is full, or old.
+/// Starts the task that flushes a heap that is full, or old. It ends with the journal: while it waits it does not hold it.
 pub(super) fn start(journal: &Arc<Journal>, tasks: &Tasks) {
-    let (weak, age, stop) = (Arc::downgrade(journal), journal.limits.age, tasks.stop());
+    let (weak, full, age) = (Arc::downgrade(journal), Arc::clone(&journal.full), journal.limits.age);
+    let stop = tasks.stop();
     tasks.spawn("notebook", async move {
-        while let Some(journal) = weak.upgrade() {
+        let mut wait = None;
+        loop {
             tokio::select! {
                 () = stop.cancelled() => break,
-                () = journal.full.notified() => {}
-                () = tokio::time::sleep(age) => {}
+                () = full.notified(), if wait.is_none() => {}
+                () = tokio::time::sleep(wait.unwrap_or(age)) => {}
             }
-            let mut wait = RETRY.0;
-            while let Err(error) = journal.flush_heap().await {
-                tracing::error!(%error, "fixes could not be moved to the store; they are safe in the notebook");
-                metrics::counter!("cima_journal_failures_total").increment(1);
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    () = tokio::time::sleep(wait) => wait = RETRY.1.min(wait * 2),
+            let Some(journal) = weak.upgrade() else { break };
+            wait = match journal.flush_heap().await {
+                Ok(()) => None,
+                Err(error) => {
+                    tracing::error!(%error, "fixes could not be moved to the store; they are safe in the notebook");
+                    metrics::counter!("cima_journal_failures_total").increment(1);
+                    Some(wait.map_or(RETRY.0, |before: Duration| RETRY.1.min(before * 2)))
                 }
-            }
+            };
         }
     });
 }
