@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Holds push to code that nobody here wrote: http-ece and py-vapid read what cima sends, standardwebhooks verifies its
-# signatures, pywebpush sends to the fake push service of the tests. What this needs is installed, pinned, into
-# $CIMA_TOOLS_CACHE (default ~/.cache/cima-tools), never into the repository.
+# signatures; pywebpush, aioapns and firebase-admin send to the fakes of Web Push, APNs and FCM. What this needs is
+# installed, pinned, into $CIMA_TOOLS_CACHE (default ~/.cache/cima-tools), never into the repository.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

@@ -3,7 +3,8 @@
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
-use axum::http::{HeaderMap, Method, StatusCode, Version};
+use axum::http::{HeaderMap, HeaderName, Method, StatusCode, Version};
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use cima::clock::{Clock, Monotonic};
 use cima::runtime::detach;
@@ -92,8 +93,8 @@ impl Fake {
         fake
     }
 
-    /// Over TLS, HTTP/2 alone, with this certificate.
-    pub(crate) fn start_h2(
+    /// APNs: over TLS, HTTP/2 alone, with this certificate.
+    pub(crate) fn start_apns(
         clock: &Clock,
         tls: rustls::ServerConfig,
         check: impl Fn(&Got) -> Checked + Send + Sync + 'static,
@@ -101,7 +102,7 @@ impl Fake {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let fake = Self::new(listener.local_addr().unwrap(), clock, check);
-        let router = fake.router();
+        let router = fake.router().layer(from_fn(with_apns_id));
         let tls = axum_server::tls_rustls::RustlsConfig::from_config(Arc::new(tls));
         detach("fake", async move {
             let server = axum_server::from_tcp_rustls(listener, tls).unwrap();
@@ -189,6 +190,14 @@ impl Fake {
     pub(crate) async fn until_count(&self, count: usize) -> Vec<Got> {
         self.until(&format!("{count} requests"), |all| all.len() >= count).await
     }
+}
+
+/// Every answer of APNs has the id that its request was given.
+async fn with_apns_id(request: Request, next: Next) -> Response {
+    let given = request.headers().get("apns-id").cloned();
+    let mut response = next.run(request).await;
+    response.headers_mut().extend(given.map(|id| (HeaderName::from_static("apns-id"), id)));
+    response
 }
 
 fn answer(status: u16, retry_after: Option<u64>, said: &Value) -> Response {

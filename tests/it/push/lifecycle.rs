@@ -125,7 +125,7 @@ async fn who_counts_on_somebody_is_told_when_they_cannot_be_reached() {
     p.apns.fake.until("APNs has it", |all| all.iter().any(|g| g.header("apns-collapse-id") == first)).await;
     while channels(&bo).await != ["apns"] {}
     // The last one: and Ada hears of it.
-    p.apns.fake.script([Play::Say(410, None, json!({"reason": "Unregistered", "timestamp": i64::MAX}))]);
+    p.apns.fake.script([providers::apns_unregistered(i64::MAX)]);
     tell(&node, &bo).await;
     let alert = phone.wait_for("the warning", |f| f["template"] == "link.unreachable").await.unwrap();
     assert_eq!((&alert["kind"], &alert["severity"]), (&json!("link"), &json!("warning")));

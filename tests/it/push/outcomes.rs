@@ -30,7 +30,7 @@ async fn fcm_says_what_is_gone_what_is_wrong_and_what_has_to_wait() {
         providers::fcm_unregistered(),
         Play::Say(400, None, fault("message.token")),
         Play::Say(400, None, fault("message.android.ttl")),
-        Play::Say(429, Some(60), Value::Null),
+        providers::fcm_quota(Some(60)),
         Play::Say(503, None, Value::Null),
         Play::Say(301, None, Value::Null),
     ]);
@@ -65,14 +65,14 @@ async fn apns_says_since_when_a_token_is_gone() {
     let provider = apns(&p, &clock, false);
     let target = Target::Apns { token: "00fc13ad".into() };
     let since = Timestamp::from_unix_ms(1_795_000_000_123);
-    let say = |status: u16, reason: &str| Play::Say(status, None, json!({"reason": reason}));
+    let say = |status: u16, reason: &str| providers::apns_says(status, None, reason);
     p.apns.fake.script([
-        Play::Say(410, None, json!({"reason": "Unregistered", "timestamp": since.unix_ms()})),
+        providers::apns_unregistered(since.unix_ms()),
         say(400, "BadDeviceToken"),
         Play::Say(410, None, json!({"reason": "ExpiredToken", "timestamp": since.unix_ms()})),
         say(400, "DeviceTokenNotForTopic"),
         say(403, "ExpiredProviderToken"),
-        Play::Say(429, Some(3), json!({"reason": "TooManyRequests"})),
+        providers::apns_says(429, Some(3), "TooManyRequests"),
         say(503, "Shutdown"),
     ]);
     assert_eq!(provider.send(&sos(), &target).await, gone(Some(since)));

@@ -1,6 +1,6 @@
 //! The fakes of each provider, as strict as the real ones, and the keys to them.
 
-use super::fake::{Checked, Fake, Got};
+use super::fake::{Checked, Fake, Got, Play};
 use aws_lc_rs::agreement::{ECDH_P256, PrivateKey, UnparsedPublicKey, agree};
 use aws_lc_rs::encoding::{AsBigEndian, AsDer};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
@@ -10,9 +10,11 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use cima::clock::Clock;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use reqwest::Url;
 use serde_json::{Value, json};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
+use uuid::Uuid;
 
 pub(crate) fn pem(label: &str, der: &[u8]) -> String {
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(der))
@@ -74,22 +76,31 @@ pub(crate) async fn fcm(clock: &Clock) -> FakeFcm {
 }
 
 fn grant(got: &Got, key: &DecodingKey, granted: &mut HashSet<String>) -> Checked {
-    let form = String::from_utf8_lossy(&got.body).into_owned();
-    let start = "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion=";
-    let Some(assertion) = form.strip_prefix(start) else {
+    let form = format!("form:?{}", String::from_utf8_lossy(&got.body));
+    let form: HashMap<String, String> = Url::parse(&form).unwrap().query_pairs().into_owned().collect();
+    let field = |name: &str| form.get(name).map(String::as_str).unwrap_or_default();
+    if got.header("content-type") != "application/x-www-form-urlencoded"
+        || field("grant_type") != "urn:ietf:params:oauth:grant-type:jwt-bearer"
+    {
         return (400, json!({"error": "unsupported_grant_type"}));
-    };
-    let claims = jsonwebtoken::decode::<Value>(assertion, key, &validation(Algorithm::RS256));
-    let Ok(claims) = claims else { return (401, json!({"error": "invalid_grant"})) };
+    }
+    let claims = jsonwebtoken::decode::<Value>(field("assertion"), key, &validation(Algorithm::RS256));
+    let Ok(claims) = claims else { return (400, json!({"error": "invalid_grant"})) };
     let (header, claims) = (claims.header, claims.claims);
     let hour = claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap() <= 3_600;
-    let scoped = claims["scope"] == "https://www.googleapis.com/auth/firebase.messaging";
     if header.kid.as_deref() != Some("key-1")
         || !hour
-        || !scoped
+        || claims["iss"] != "push@safe-test.iam.gserviceaccount.com"
         || !claims["aud"].as_str().unwrap().ends_with("/token")
     {
         return (400, json!({"error": "invalid_grant"}));
+    }
+    // Either lets an account send.
+    let sends =
+        ["firebase.messaging", "cloud-platform"].map(|s| format!("https://www.googleapis.com/auth/{s}"));
+    if !claims["scope"].as_str().unwrap_or_default().split(' ').any(|scope| sends.iter().any(|s| s == scope))
+    {
+        return (400, json!({"error": "invalid_scope"}));
     }
     let token = format!("ya29.{}", granted.len());
     granted.insert(token.clone());
@@ -97,28 +108,45 @@ fn grant(got: &Got, key: &DecodingKey, granted: &mut HashSet<String>) -> Checked
 }
 
 fn take_message(got: &Got, granted: &HashSet<String>) -> Checked {
-    let error = |status: u16, word: &str, details: Value| {
-        (status, json!({"error": {"code": status, "message": word, "status": word, "details": details}}))
-    };
     let bearer = got.header("authorization").strip_prefix("Bearer ").unwrap_or_default();
     if !granted.contains(bearer) {
-        return error(401, "UNAUTHENTICATED", json!([]));
+        let error = json!({"code": 401, "message": "no access token", "status": "UNAUTHENTICATED"});
+        return (401, json!({"error": error}));
     }
     let message = &got.json()["message"];
-    let priority = message["android"]["priority"].as_str().unwrap_or_default();
-    let ttl = message["android"]["ttl"].as_str().unwrap_or_default();
-    let data = message["data"].as_object().is_some_and(|d| d.values().all(Value::is_string));
-    if got.method != Method::POST || !["high", "normal"].contains(&priority) || !ttl.ends_with('s') || !data {
-        return error(400, "INVALID_ARGUMENT", json!([]));
+    let android = &message["android"];
+    // What may be left out is good if it is.
+    let good = |field: &Value, is: &dyn Fn(&str) -> bool| field.is_null() || field.as_str().is_some_and(is);
+    let seconds = |ttl: &str| ttl.strip_suffix('s').is_some_and(|n| n.parse::<f64>().is_ok_and(|n| n >= 0.0));
+    let data = &message["data"];
+    if got.method != Method::POST
+        || message["token"].as_str().is_none_or(str::is_empty)
+        || !good(&android["priority"], &|word| ["high", "normal"].contains(&word))
+        || !good(&android["ttl"], &seconds)
+        || !(data.is_null() || data.as_object().is_some_and(|d| d.values().all(Value::is_string)))
+    {
+        return fcm_error(400, "INVALID_ARGUMENT", "INVALID_ARGUMENT");
     }
     (200, json!({"name": "projects/safe-test/messages/0:1"}))
 }
 
 /// FCM's word for a token that is gone.
-pub(crate) fn fcm_unregistered() -> super::fake::Play {
-    let details = json!([{"@type": "type.googleapis.com/google.firebase.fcm.v1.FcmError", "errorCode": "UNREGISTERED"}]);
-    let error = json!({"error": {"code": 404, "status": "NOT_FOUND", "details": details}});
-    super::fake::Play::Say(404, None, error)
+pub(crate) fn fcm_unregistered() -> Play {
+    let (status, body) = fcm_error(404, "NOT_FOUND", "UNREGISTERED");
+    Play::Say(status, None, body)
+}
+
+/// FCM's word for too many messages.
+pub(crate) fn fcm_quota(retry_after: Option<u64>) -> Play {
+    let (status, body) = fcm_error(429, "RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED");
+    Play::Say(status, retry_after, body)
+}
+
+/// An error of Google's, with FCM's own word in it.
+fn fcm_error(status: u16, word: &str, code: &str) -> Checked {
+    let kind = "type.googleapis.com/google.firebase.fcm.v1.FcmError";
+    let details = json!([{"@type": kind, "errorCode": code}]);
+    (status, json!({"error": {"code": status, "message": word, "status": word, "details": details}}))
 }
 
 /// APNs over TLS and HTTP/2.
@@ -144,33 +172,70 @@ pub(crate) fn apns(clock: &Clock) -> FakeApns {
     let mut tls = tls.with_single_cert(vec![made.cert.der().clone()], private).unwrap();
     tls.alpn_protocols = vec![b"h2".to_vec()];
     let (key, verifier) = p256();
-    let fake = Fake::start_h2(clock, tls, move |got| take_notification(got, &verifier));
+    let at = clock.clone();
+    let fake = Fake::start_apns(clock, tls, move |got| take_notification(got, &verifier, at.now().unix_s()));
     FakeApns { fake, key, authority: made.cert.pem() }
 }
 
-fn take_notification(got: &Got, key: &DecodingKey) -> Checked {
+/// An answer of APNs.
+pub(crate) fn apns_says(status: u16, retry_after: Option<u64>, reason: &str) -> Play {
+    Play::Say(status, retry_after, json!({"reason": reason}))
+}
+
+/// APNs's word for a token that is gone, since when.
+pub(crate) fn apns_unregistered(since_ms: i64) -> Play {
+    Play::Say(410, None, json!({"reason": "Unregistered", "timestamp": since_ms}))
+}
+
+/// Apple, "Sending notification requests to APNs"; all headers but the token's and the topic may be left out.
+fn take_notification(got: &Got, key: &DecodingKey, now_s: i64) -> Checked {
     let refuse = |status: u16, reason: &str| (status, json!({"reason": reason}));
-    let token = got.header("authorization").strip_prefix("bearer ").unwrap_or_default();
+    let Some(token) = got.header("authorization").strip_prefix("bearer ") else {
+        return refuse(403, "MissingProviderToken");
+    };
     let Ok(signed) = jsonwebtoken::decode::<Value>(token, key, &validation(Algorithm::ES256)) else {
         return refuse(403, "InvalidProviderToken");
     };
     if signed.header.kid.as_deref() != Some("KEY1234567") || signed.claims["iss"] != "TEAM123456" {
         return refuse(403, "InvalidProviderToken");
     }
-    if got.header("apns-topic") != "org.example.cima" {
-        return refuse(400, "BadTopic");
+    if signed.claims["iat"].as_i64().is_none_or(|at| now_s.abs_diff(at) > 3_600) {
+        return refuse(403, "ExpiredProviderToken");
+    }
+    let Some(device) = got.path.strip_prefix("/3/device/") else { return refuse(404, "BadPath") };
+    if got.version != Version::HTTP_2 || got.method != Method::POST {
+        return refuse(405, "MethodNotAllowed");
+    }
+    let given = |name: &str| Some(got.header(name)).filter(|value| !value.is_empty());
+    if given("apns-id").is_some_and(|id| Uuid::parse_str(id).is_err()) {
+        return refuse(400, "BadMessageId");
+    }
+    if given("apns-expiration").is_some_and(|at| at.parse::<u64>().is_err()) {
+        return refuse(400, "BadExpirationDate");
+    }
+    if given("apns-priority").is_some_and(|priority| !["1", "5", "10"].contains(&priority)) {
+        return refuse(400, "BadPriority");
+    }
+    if given("apns-push-type").is_some_and(|kind| !["alert", "background"].contains(&kind)) {
+        return refuse(400, "InvalidPushType");
     }
     if got.header("apns-collapse-id").len() > 64 {
         return refuse(400, "BadCollapseId");
     }
-    if !["5", "10"].contains(&got.header("apns-priority")) {
-        return refuse(400, "BadPriority");
+    match given("apns-topic") {
+        Some("org.example.cima") => {}
+        Some(_) => return refuse(400, "BadTopic"),
+        None => return refuse(400, "MissingTopic"),
     }
-    let Some(device) = got.path.strip_prefix("/3/device/") else { return refuse(404, "BadPath") };
     if device.is_empty() || !device.bytes().all(|b| b.is_ascii_hexdigit()) {
         return refuse(400, "BadDeviceToken");
     }
-    if got.version != Version::HTTP_2 || got.json()["aps"]["alert"]["title"].is_null() {
+    if got.body.len() > 4_096 {
+        return refuse(413, "PayloadTooLarge");
+    }
+    // A title and a body, or one text.
+    let alert = &got.json()["aps"]["alert"];
+    if !alert.is_string() && !alert["title"].is_string() {
         return refuse(400, "PayloadEmpty");
     }
     (200, Value::Null)

@@ -1,7 +1,7 @@
 //! From an alert to the providers: through every channel, in time, whatever one of them does.
 
 use super::fake::{Fake, Play};
-use super::{Providers, SECRET};
+use super::{Providers, SECRET, providers};
 use crate::harness::{Person, TestNode, count, raw};
 use cima::clock::{Clock, Timestamp};
 use serde_json::{Value, json};
@@ -93,7 +93,7 @@ async fn an_emergency_waits_at_most_five_seconds_on_a_providers_word() {
     let node = p.node(clock).await;
     let (ada, bo, _) = node.pair(SCOPES).await;
     bo.reached_by("fcm", json!({"token": "t"})).await;
-    p.fcm.fake.script([Play::Say(429, Some(3_600), Value::Null)]);
+    p.fcm.fake.script([providers::fcm_quota(Some(3_600))]);
     ada.raise().await;
     let got = p.fcm.fake.until_count(2).await;
     let waited = got[1].at.since(got[0].at);
