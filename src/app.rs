@@ -14,9 +14,9 @@ use crate::journal::{Journal, Limits};
 use crate::push::{Gateway, Push};
 use crate::runtime::Tasks;
 use crate::services::{Check, Readiness, Services};
-use crate::store::{self, Place, Stores};
+use crate::store::{self, Stores};
 use crate::stream::{Registry, Stream, StreamSettings, start_poll};
-use crate::tracking::{Kept, Tracking};
+use crate::tracking::{FixStore, Kept, Tracking};
 use crate::trust::Trust;
 use crate::{http, telemetry};
 use anyhow::{Context, bail};
@@ -54,7 +54,7 @@ pub struct Node {
     registry: Arc<Registry>,
     tasks: Tasks,
     stores: Arc<Stores>,
-    journal: Arc<Journal>,
+    journal: Option<Arc<Journal>>,
     health: Arc<Health>,
     stop_serving: CancellationToken,
     drain: Duration,
@@ -98,14 +98,16 @@ impl Node {
         let settings = push::settings(&config.push)?;
         let lock = lock_data_dir(&config.data_dir)?;
         let key = signing_key(config)?;
-        let stores = store::open(&Place::Folder(config.data_dir.clone()), clock.clone())
-            .await
-            .with_context(|| format!("the store in {} cannot be opened", config.data_dir.display()))?;
-        let stores = Arc::new(stores);
+        let place = config.place();
+        let stores = store::open(&place, clock.clone()).await;
+        let stores = Arc::new(stores.with_context(|| format!("{place} cannot be opened"))?);
         let tasks = Tasks::default();
         let bus = bus(config, &clock, &tasks)?;
-        let notebook = config.data_dir.join("journal");
-        let journal = Journal::open(&notebook, stores.fixes.clone(), Limits::default(), &tasks).await?;
+        let journal = journal(config, &stores, &tasks).await?;
+        let fixes: Arc<dyn FixStore> = match &journal {
+            Some(journal) => journal.clone(),
+            None => stores.fixes.clone(),
+        };
         let hasher = Hasher::new(config.password_memory_kib, cores())?;
         let identity =
             Identity::start(stores.identity.clone(), hasher, key, bus.clone(), clock.clone()).await?;
@@ -115,7 +117,7 @@ impl Node {
         let sink = Engine::start(stores.alerts.clone(), bus.clone(), &tasks);
         let tracking = Tracking::start(
             stores.tracking.clone(),
-            journal.clone(),
+            fixes,
             sink,
             bus.clone(),
             clock.clone(),
@@ -145,7 +147,8 @@ impl Node {
             clock,
             readiness: health.clone(),
         };
-        let recovered = services.tracking.recover(journal.brought()).await?;
+        let brought = journal.as_ref().map(|journal| journal.brought().clone()).unwrap_or_default();
+        let recovered = services.tracking.recover(&brought).await?;
         if recovered > 0 {
             tracing::info!(people = recovered, "fixes from before the stop are folded now");
         }
@@ -197,12 +200,13 @@ impl Node {
         self.stop_serving.cancel();
         let ended = self.tasks.shut_down(self.drain + Duration::from_secs(1)).await;
         let flushed = self.services.trust.ledger().flush().await.is_ok();
-        let (tasks, stores, journal) =
-            (self.tasks.clone(), Arc::clone(&self.stores), Arc::clone(&self.journal));
+        let (tasks, stores, journal) = (self.tasks.clone(), Arc::clone(&self.stores), self.journal.clone());
         let drain = self.drain;
         drop(self);
         let last = tasks.wait_last(drain + Duration::from_secs(1)).await;
-        if let Err(error) = journal.flush().await {
+        if let Some(journal) = journal
+            && let Err(error) = journal.flush().await
+        {
             tracing::warn!(%error, "the next start moves the rest of the notebook to the store");
         }
         stores.close().await;
@@ -262,6 +266,16 @@ async fn listen(
         }
     });
     Ok(addr)
+}
+
+/// The notebook in front of the embedded store's fixes. Nodes of one database have none: what one of them acked is what
+/// all of them read.
+async fn journal(config: &Config, stores: &Stores, tasks: &Tasks) -> anyhow::Result<Option<Arc<Journal>>> {
+    if config.database_url.is_some() {
+        return Ok(None);
+    }
+    let folder = config.data_dir.join("journal");
+    Ok(Some(Journal::open(&folder, stores.fixes.clone(), Limits::default(), tasks).await?))
 }
 
 /// The wire to other nodes, if there are any.
@@ -332,6 +346,9 @@ fn signing_key(config: &Config) -> anyhow::Result<SigningKey> {
     if let Some(file) = &config.signing_key_file {
         let pem = fs::read_to_string(file).with_context(|| format!("the signing key {}", file.display()))?;
         return Ok(SigningKey::from_pem(&pem)?);
+    }
+    if config.database_url.is_some() {
+        bail!("a token of one node must be good on all: give every node the same --signing-key-file");
     }
     let file = config.data_dir.join("signing-key.pem");
     if !file.exists() {

@@ -3,7 +3,7 @@
 use crate::app::Node;
 use crate::clock::Clock;
 use crate::config::{Config, table};
-use crate::store::{self, Place};
+use crate::store;
 use crate::telemetry::{LogFormat, start_logs};
 use crate::{demo, doctor};
 use anyhow::{Context, bail};
@@ -35,6 +35,8 @@ enum Command {
     Doctor(Config),
     /// Show cima at work: a real track, two fences, a contact, an SOS.
     Demo(demo::Options),
+    /// Bring the schema of the database up to date; running servers go on meanwhile.
+    Migrate(Config),
     /// Send again the pushes that were given up; a running server takes them up within a second.
     Replay(Config),
     /// Print the table of all settings, as it is in README.md.
@@ -62,6 +64,7 @@ pub async fn run() -> anyhow::Result<ExitCode> {
         Command::Serve(config) => serve(&config).await,
         Command::Doctor(config) => Ok(doctor::run(&config).await),
         Command::Demo(options) => demo::run(options).await,
+        Command::Migrate(config) => migrate(&config).await,
         Command::Replay(config) => replay(&config).await,
         Command::Settings => {
             print!("{}", table());
@@ -95,11 +98,18 @@ async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+async fn migrate(config: &Config) -> anyhow::Result<ExitCode> {
+    let place = config.place();
+    store::migrate(&place, Clock::system()).await.with_context(|| format!("{place} was left as it was"))?;
+    println!("{place} is up to date");
+    Ok(ExitCode::SUCCESS)
+}
+
 async fn replay(config: &Config) -> anyhow::Result<ExitCode> {
     let clock = Clock::system();
-    let stores = store::open(&Place::Folder(config.data_dir.clone()), clock.clone())
-        .await
-        .with_context(|| format!("the store in {} cannot be opened", config.data_dir.display()))?;
+    let place = config.place();
+    let stores =
+        store::open(&place, clock.clone()).await.with_context(|| format!("{place} cannot be opened"))?;
     let replayed = stores.push.replay_pushes(clock.now()).await;
     stores.close().await;
     println!("{} pushes are due again", replayed?);

@@ -1,6 +1,7 @@
 //! The settings of a node. Each is a flag and an environment variable; a flag wins over the environment, that over
 //! the default. With none set a node runs whole in one process on an embedded store.
 
+use crate::store::Place;
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,6 +21,10 @@ pub struct Config {
     /// An Ed25519 private key in PEM (PKCS #8) that signs tokens. Without it one is made and kept in the data folder.
     #[arg(long, env = "CIMA_SIGNING_KEY_FILE")]
     pub signing_key_file: Option<PathBuf>,
+    /// The PostgreSQL (with PostGIS) that all nodes keep everything in: `postgres://user:password@host/name`. Without it
+    /// this node keeps it in files in the data folder.
+    #[arg(long, env = "CIMA_DATABASE_URL", hide_env_values = true)]
+    pub database_url: Option<String>,
     /// Where nodes ring each other: `redis://host:6379`, or `rediss://` for TLS. Without it this node is alone.
     #[arg(long, env = "CIMA_REDIS_URL", hide_env_values = true)]
     pub redis_url: Option<String>,
@@ -117,6 +122,14 @@ pub struct PushConfig {
 }
 
 impl Config {
+    /// Where everything is kept.
+    pub fn place(&self) -> Place {
+        match &self.database_url {
+            Some(url) => Place::Database(url.clone()),
+            None => Place::Folder(self.data_dir.clone()),
+        }
+    }
+
     /// The settings that nothing was set for; what a test changes starts here.
     pub fn with_defaults(data_dir: PathBuf) -> Self {
         Self {
@@ -124,6 +137,7 @@ impl Config {
             admin_listen: None,
             data_dir,
             signing_key_file: None,
+            database_url: None,
             redis_url: None,
             retention_s: 259_200,
             incident_retention_s: 2_592_000,

@@ -2,7 +2,7 @@
 
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
-use crate::store::{self, Place};
+use crate::store;
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::TcpListener;
@@ -139,17 +139,14 @@ fn open_files() -> Finding {
 }
 
 async fn store(config: &Config, clock: &Clock) -> Finding {
-    let place = Place::Folder(config.data_dir.clone());
-    let stores = match store::open(&place, clock.clone()).await {
+    let stores = match store::open(&config.place(), clock.clone()).await {
         Ok(stores) => stores,
         Err(error) => return Bad(error.to_string()),
     };
-    let finding = match stores.settings().await {
-        Ok(parts) => {
-            let synced = |part: &Vec<(String, String)>| part.contains(&("synchronous".into(), "2".into()));
-            let text = parts.iter().flatten().map(|(name, value)| format!("{name}={value}"));
-            let text = text.collect::<Vec<_>>().join(" ");
-            if parts.iter().all(synced) { Good(text) } else { Bad(format!("{text}; synchronous must be 2")) }
+    let finding = match stores.durability().await {
+        Ok(durability) if durability.on_disk => Good(durability.settings),
+        Ok(durability) => {
+            Bad(format!("{}; what it answers would not outlive a loss of power", durability.settings))
         }
         Err(error) => Bad(error.to_string()),
     };

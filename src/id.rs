@@ -51,6 +51,8 @@ ids! {
     LinkId
     /// A person's own geofence.
     GeofenceId
+    /// A zone that everybody may know of.
+    ZoneId
     /// An emergency; the raising phone makes it.
     EmergencyId
     /// A timer that a person completes, or their contacts are told.

@@ -13,8 +13,10 @@ need cc build-essential
 need python3 python3
 need node nodejs
 need npm npm
-need redis-server redis-server
 python3 -c 'import ensurepip' 2>/dev/null || { apt-get update -qq; apt-get install -y -qq python3-venv >/dev/null; }
+
+# The rest runs beside a private PostgreSQL and a private Redis, which this installs where they are missing.
+[ -n "${CIMA_TEST_DATABASE_URL:-}" ] || exec tests/backends.sh tests/run.sh
 
 cargo fmt --all --check
 tests/k8s/run.sh
@@ -41,8 +43,17 @@ server=
 
 tests/push/run.sh
 
+# Everything on the embedded store, with the stores' contract on both; then the whole node on PostgreSQL and Redis,
+# but for what is about files.
+code=0
 if command -v cargo-nextest >/dev/null; then
-    cargo nextest run --no-fail-fast
+    cargo nextest run --no-fail-fast 2>&1 | tee "$folder/embedded" || code=1
+    CIMA_TEST_BACKEND=postgres cargo nextest run --no-fail-fast --test it -E 'not test(/_in_files$/)' 2>&1 | tee "$folder/scaled" || code=1
 else
-    cargo test --no-fail-fast
+    cargo test --no-fail-fast 2>&1 | tee "$folder/embedded" || code=1
+    CIMA_TEST_BACKEND=postgres cargo test --no-fail-fast --test it -- --skip _in_files 2>&1 | tee "$folder/scaled" || code=1
 fi
+ran() { grep -E "^( +Summary|test result:)" "$1" | sed 's/^ */  /'; }
+echo "on the embedded store (the stores' contract on both):"; ran "$folder/embedded"
+echo "on PostgreSQL and Redis:"; ran "$folder/scaled"
+exit $code

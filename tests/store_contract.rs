@@ -9,6 +9,8 @@
 mod alerts;
 #[path = "store_contract/check_ins.rs"]
 mod check_ins;
+#[path = "support/database.rs"]
+mod database;
 #[path = "store_contract/emergencies.rs"]
 mod emergencies;
 #[path = "store_contract/fixes.rs"]
@@ -17,6 +19,8 @@ mod fixes;
 mod forgetting;
 #[path = "store_contract/identity.rs"]
 mod identity;
+#[path = "store_contract/postgres.rs"]
+mod postgres;
 #[path = "store_contract/push.rs"]
 mod push;
 #[path = "store_contract/retention.rs"]
@@ -33,6 +37,8 @@ mod trust;
 mod world;
 #[path = "store_contract/writing.rs"]
 mod writing;
+#[path = "store_contract/zones.rs"]
+mod zones;
 
 use world::{Backend, Stores, T0, World, after, by_polls, id};
 
@@ -138,11 +144,14 @@ macro_rules! keeps_every_promise {
                 the_last_endpoint_is_told_to_those_who_count_on_it
                 what_had_its_time_is_swept
                 what_a_gone_process_claimed_is_due;
+            zones:
+                zones_are_found_nearest_first
+                a_zone_is_found_from_all_sides
+                only_a_newer_zone_replaces_one;
             writing:
                 concurrent_writers_leave_no_gap
                 concurrent_raises_open_one_emergency
                 a_dropped_write_leaves_all_or_nothing
-                an_emergency_overtakes_a_queue
                 a_reopened_store_has_everything;
             retention:
                 old_fixes_go_and_incidents_keep_their_part
@@ -156,7 +165,6 @@ macro_rules! keeps_every_promise {
             forgetting:
                 the_forgotten_leave_nothing_but_marks
                 a_deleted_alert_leaves_its_place
-                no_coordinate_stays_in_the_files
                 forgetting_twice_is_forgetting
                 what_was_on_its_way_is_not_kept;
         }
@@ -164,3 +172,4 @@ macro_rules! keeps_every_promise {
 }
 
 keeps_every_promise!(on_sqlite, crate::sqlite::Sqlite::new());
+keeps_every_promise!(on_postgres, crate::postgres::Postgres::default());

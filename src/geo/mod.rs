@@ -2,11 +2,13 @@
 //!
 //! Degrees are WGS 84, distances metres. Nothing here prints a coordinate: `Debug` of a point is `Point(..)`.
 
+mod area;
 mod fix;
 mod measure;
 mod shape;
 mod validate;
 
+pub use area::Area;
 pub use fix::{Fix, FixRefusal, MAX_SEQ, RawFix};
 pub use measure::distance_m;
 pub use shape::{MAX_VERTICES, Placement, RawShape, Shape};

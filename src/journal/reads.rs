@@ -5,14 +5,11 @@ use super::Journal;
 use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::id::{DeviceId, EmergencyId};
-use crate::tracking::{FixBatch, FixStore, Incident, NewFix, Place, StoredFix, TrailPart, TrailStore};
+use crate::tracking::{
+    FixBatch, FixStore, Incident, NewFix, Place, StoredFix, TrailPart, TrailStore, event_order,
+};
 use async_trait::async_trait;
 use std::ops::Bound::{Excluded, Included, Unbounded};
-
-/// Where a fix of any device stands in event order.
-fn order(fix: &StoredFix) -> (Timestamp, DeviceId, i64) {
-    (fix.fix.fixed_at, fix.device, fix.fix.seq)
-}
 
 /// The first of both, each once.
 fn merged(waiting: Vec<StoredFix>, stored: Vec<StoredFix>, limit: u32) -> Vec<StoredFix> {
@@ -21,8 +18,8 @@ fn merged(waiting: Vec<StoredFix>, stored: Vec<StoredFix>, limit: u32) -> Vec<St
     }
     let mut all = stored;
     all.extend(waiting);
-    all.sort_by_key(order);
-    all.dedup_by_key(|fix| order(fix));
+    all.sort_by_key(event_order);
+    all.dedup_by_key(|fix| event_order(fix));
     all.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     all
 }
@@ -89,7 +86,7 @@ impl FixStore for Journal {
             let range = (Included((from, i64::MIN)), Excluded((to, i64::MIN)));
             devices.iter().flat_map(|device| pending.range(*device, range)).collect()
         };
-        waiting.retain(|fix| after.is_none_or(|after| order(fix) > after));
+        waiting.retain(|fix| after.is_none_or(|after| event_order(fix) > after));
         Ok(merged(waiting, self.inner.between(devices, from, to, after, limit).await?, limit))
     }
 

@@ -5,6 +5,7 @@
 //! rebuilds it from the store; [`Tracking`] is the service that the doors call.
 
 mod evaluate;
+mod event_order;
 mod fence;
 mod fences;
 mod person;
@@ -16,9 +17,12 @@ mod retention;
 mod service;
 mod store;
 mod store_retention;
+mod store_zones;
 mod tracker;
+mod zone;
 
 pub use evaluate::{Membership, crosses, evaluate};
+pub use event_order::{event_order, page_start};
 pub use fence::{FenceIn, Geofence, Severity, Transition, Trigger};
 pub use fences::Fences;
 pub use person::Person;
@@ -33,4 +37,6 @@ pub use store::{
     TrackingStore,
 };
 pub use store_retention::{Incident, Keeper, RetentionStore, TrailPart, TrailStore};
+pub use store_zones::ZoneStore;
 pub use tracker::{Crossing, Place, SinkMessage, Tracker, TransitionBatch, TransitionSink};
+pub use zone::{Zone, nearest};

@@ -1,6 +1,6 @@
 //! Fences end to end: what is told, to whom, once, and what late fixes make of it.
 
-use crate::harness::{Dice, Person, TestNode, count, seed, send_acked};
+use crate::harness::{Dice, Person, TestNode, count, seed, send_acked, settings};
 use cima::client::fix;
 use cima::clock::Timestamp;
 use serde_json::{Value, json};
@@ -226,10 +226,10 @@ async fn a_transition_whose_fix_was_acked_is_told_after_a_restart() {
     };
     drop(phone);
     assert!(node.stop().await);
-    let stores = cima::store::sqlite::open(node.folder.path(), node.clock.clone()).await.unwrap();
-    cima::tracking::FixStore::record(stores.fixes.as_ref(), &[lost]).await.unwrap();
-    stores.main.close().await;
-    stores.fixes.close().await;
+    let place = settings(&node.folder).await.place();
+    let stores = cima::store::open(&place, node.clock.clone()).await.unwrap();
+    stores.fixes.record(&[lost]).await.unwrap();
+    stores.close().await;
     node.start_again().await;
     let bo = Person { api: node.api.clone(), ..bo };
     let mut contact = bo.stream().await;
@@ -239,7 +239,7 @@ async fn a_transition_whose_fix_was_acked_is_told_after_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_late_fix_that_was_acked_and_not_folded_is_folded_at_the_next_start() {
+async fn a_late_fix_that_waited_at_a_stop_is_folded_from_its_notebook_in_files() {
     let mut node = TestNode::start().await;
     let (ada, _, _) = node.pair(&["alerts"]).await;
     ada.fence(HOME.0, HOME.1, 100.0, &["enter", "exit"]).await;

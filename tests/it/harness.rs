@@ -1,10 +1,17 @@
 //! A node of one's own, people on it, and counts that `CIMA_PROVE=1` makes whole.
 
+#[path = "../support/database.rs"]
+mod database;
+
 use cima::app::Node;
 use cima::client::{Answer, Api, Session, Socket};
 use cima::clock::{Clock, Timestamp};
 use cima::config::Config;
+use cima::identity::SigningKey;
 use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection, query_scalar};
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tempfile::TempDir;
 
@@ -16,12 +23,41 @@ pub(crate) struct TestNode {
     pub(crate) folder: TempDir,
 }
 
-/// Settings that make tests quick: passwords cost little, stops do not wait.
-pub(crate) fn settings(folder: &TempDir) -> Config {
+/// Settings that make tests quick: passwords cost little, stops do not wait. With `CIMA_TEST_BACKEND=postgres` everything
+/// is kept in a database of the folder's own, and rung through Redis.
+pub(crate) async fn settings(folder: &TempDir) -> Config {
     let mut config = Config::with_defaults(folder.path().to_owned());
     config.password_memory_kib = 64;
     config.drain_s = 2;
+    if std::env::var("CIMA_TEST_BACKEND").is_ok_and(|backend| backend == "postgres") {
+        let (database, key) = (folder.path().join("database"), folder.path().join("signing-key.pem"));
+        if !database.exists() {
+            std::fs::write(&database, database::fresh().await).unwrap();
+            std::fs::write(&key, SigningKey::generate_pem().unwrap()).unwrap();
+        }
+        config.database_url = Some(std::fs::read_to_string(&database).unwrap());
+        config.signing_key_file = Some(key);
+        let redis = "there is no Redis: run `tests/backends.sh cargo nextest run`";
+        config.redis_url = Some(std::env::var("CIMA_TEST_REDIS_URL").expect(redis));
+    }
     config
+}
+
+/// The same settings for a process of its own.
+pub(crate) async fn arguments(folder: &TempDir) -> Vec<OsString> {
+    let config = settings(folder).await;
+    let mut arguments: Vec<OsString> =
+        ["--listen", "127.0.0.1:0", "--password-memory-kib", "64", "--data-dir"].map(OsString::from).into();
+    arguments.push(config.data_dir.into());
+    let more = [
+        ("--database-url", config.database_url.map(OsString::from)),
+        ("--redis-url", config.redis_url.map(OsString::from)),
+        ("--signing-key-file", config.signing_key_file.map(OsString::from)),
+    ];
+    for (name, value) in more.into_iter().filter_map(|(name, value)| Some((name, value?))) {
+        arguments.extend([OsString::from(name), value]);
+    }
+    arguments
 }
 
 impl TestNode {
@@ -35,7 +71,7 @@ impl TestNode {
     }
     pub(crate) async fn start_with(clock: Clock, change: impl FnOnce(&mut Config)) -> Self {
         let folder = TempDir::new().unwrap();
-        let mut config = settings(&folder);
+        let mut config = settings(&folder).await;
         change(&mut config);
         let node = Node::start(&config, clock.clone()).await.unwrap();
         let api = Api::new(format!("http://{}", node.addr)).unwrap();
@@ -47,7 +83,7 @@ impl TestNode {
     }
     /// Starts it again on the same folder.
     pub(crate) async fn start_again(&mut self) {
-        let node = Node::start(&settings(&self.folder), self.clock.clone()).await.unwrap();
+        let node = Node::start(&settings(&self.folder).await, self.clock.clone()).await.unwrap();
         self.api = Api::new(format!("http://{}", node.addr)).unwrap();
         self.node = Some(node);
     }
@@ -66,6 +102,40 @@ impl TestNode {
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
     }
+    /// All that is kept: each file, or what the database has, with its name.
+    pub(crate) async fn kept(&self) -> Vec<(String, Vec<u8>)> {
+        let config = settings(&self.folder).await;
+        let entries =
+            |folder| std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
+        let files = entries(config.data_dir.clone()).chain(entries(config.data_dir.join("journal")));
+        let name = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().into_owned();
+        let mut kept: Vec<_> = files
+            .filter(|path| path.is_file())
+            .map(|path| (name(&path), std::fs::read(&path).unwrap()))
+            .collect();
+        if let Some(url) = config.database_url {
+            kept.push(("the database".to_owned(), dump(&url).await));
+        }
+        kept
+    }
+}
+
+/// Every row of every table, as JSON.
+async fn dump(url: &str) -> Vec<u8> {
+    let mut server = database::connect(url).await;
+    let tables = query_scalar::<_, String>(
+        "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'spatial_ref_sys'",
+    );
+    let mut dump = Vec::new();
+    for table in tables.fetch_all(&mut server).await.unwrap() {
+        let rows =
+            format!("SELECT coalesce(string_agg(row_to_json(t)::text, E'\\n'), '') FROM ONLY {table} t");
+        let rows = query_scalar::<_, String>(AssertSqlSafe(rows)).fetch_one(&mut server).await.unwrap();
+        dump.extend(rows.into_bytes());
+        dump.push(b'\n');
+    }
+    server.close().await.unwrap();
+    dump
 }
 
 /// A handle nobody else has.

@@ -7,7 +7,6 @@ use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::time::Duration;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -419,19 +418,13 @@ async fn a_distress_token_raises_ends_and_sends_fixes_for_half_a_year() {
     );
 }
 
-/// Which of the files under `folder` have any of these bytes, and which bytes.
-fn found(folder: &Path, needles: &[(&str, Vec<u8>)]) -> Vec<String> {
+/// What of all that is kept has any of these bytes, and which bytes.
+async fn found(node: &TestNode, needles: &[(&str, Vec<u8>)]) -> Vec<String> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(self::found(&path, needles));
-            continue;
-        }
-        let bytes = std::fs::read(&path).unwrap();
+    for (name, bytes) in node.kept().await {
         for (what, needle) in needles {
             if bytes.windows(needle.len()).any(|window| window == needle) {
-                found.push(format!("{what} in {}", path.file_name().unwrap().to_string_lossy()));
+                found.push(format!("{what} in {name}"));
             }
         }
     }
@@ -473,7 +466,8 @@ async fn a_deleted_person_is_forgotten_by_everybody_and_every_file() {
     let raised = ada.post("/v1/emergencies", raise).await.ok().unwrap();
     let emergency = raised["emergency"]["id"].as_str().unwrap();
     assert_eq!(bo.post(&format!("/v1/emergencies/{emergency}/claim"), json!({})).await.status, 200);
-    let before: BTreeSet<String> = found(node.folder.path(), &needles)
+    let before: BTreeSet<String> = found(&node, &needles)
+        .await
         .into_iter()
         .map(|f| f.split(" in ").next().unwrap().to_owned())
         .collect();
@@ -513,7 +507,7 @@ async fn a_deleted_person_is_forgotten_by_everybody_and_every_file() {
     assert!(!inbox.to_string().contains("Adaline"), "{inbox}");
     contact.close().await;
     assert!(node.stop().await);
-    assert_eq!(found(node.folder.path(), &needles), Vec::<String>::new());
+    assert_eq!(found(&node, &needles).await, Vec::<String>::new());
     node.start_again().await;
     assert_eq!(bo.on(&node).get("/v1/alerts?limit=1000").await.body, inbox);
     let reused = open(&node, "POST", "/v1/accounts", &again(&ada.handle)).await;
@@ -665,7 +659,7 @@ async fn a_node_with_another_key_believes_no_token_of_this_one() {
     let node = TestNode::start().await;
     let ada = node.person("Ada").await;
     let folder = tempfile::TempDir::new().unwrap();
-    let other = cima::app::Node::start(&settings(&folder), Clock::system()).await.unwrap();
+    let other = cima::app::Node::start(&settings(&folder).await, Clock::system()).await.unwrap();
     let api = cima::client::Api::new(format!("http://{}", other.addr)).unwrap();
     assert_eq!(api.get("/v1/me", &ada.session.access).await.unwrap().status, 401);
     assert_eq!(api.post("/v1/emergencies", &ada.session.distress, json!({})).await.unwrap().status, 401);

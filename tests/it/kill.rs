@@ -1,6 +1,6 @@
 //! SIGKILL in the middle of work: what was acked is there, once; what was open is open.
 
-use crate::harness::{Dice, count, seed};
+use crate::harness::{Dice, arguments, count, seed};
 use cima::client::{Api, Heard, Session, fix, fixes};
 use cima::clock::{Clock, Timestamp};
 use serde_json::{Value, json};
@@ -22,8 +22,8 @@ impl Server {
     /// With more flags, its log going there.
     pub(crate) async fn start_with(folder: &TempDir, flags: &[String], log: Stdio) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_cima"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--password-memory-kib", "64", "--data-dir"])
-            .arg(folder.path())
+            .arg("serve")
+            .args(arguments(folder).await)
             .args(flags)
             .stdout(Stdio::piped())
             .stderr(log)

@@ -26,9 +26,9 @@ async fn send(person: &Person, fixes: Vec<Value>) -> Value {
     person.post("/v1/locations", json!({"fixes": fixes})).await.ok().unwrap()
 }
 
-/// The numbers of the places that are somewhere in the data folder: as the bytes that SQLite or the
-/// notebook keeps, or as text.
-fn in_files(node: &TestNode) -> HashSet<u32> {
+/// The numbers of the places that are kept somewhere: as the bytes that SQLite or the notebook keeps, or as
+/// text.
+async fn all_kept(node: &TestNode) -> HashSet<u32> {
     let mut sought: HashMap<[u8; 8], Vec<(u32, Vec<u8>)>> = HashMap::new();
     for n in 1..=2_000 {
         let (lat, lon) = place(n);
@@ -40,10 +40,7 @@ fn in_files(node: &TestNode) -> HashSet<u32> {
         }
     }
     let mut found = HashSet::new();
-    let entries = |folder| std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let folder = node.folder.path().to_owned();
-    for path in entries(folder.clone()).chain(entries(folder.join("journal"))).filter(|path| path.is_file()) {
-        let file = std::fs::read(path).unwrap();
+    for (_, file) in node.kept().await {
         for (place, start) in file.array_windows::<8>().enumerate() {
             let starting = sought.get(start).into_iter().flatten();
             found.extend(starting.filter(|(_, form)| file[place..].starts_with(form)).map(|(n, _)| *n));
@@ -112,14 +109,14 @@ async fn after_their_time_coordinates_are_in_no_file() {
     node.clock.advance(Duration::from_secs(200));
     let ada = again(&ada).await;
     send(&ada, (1_200..=1_250).map(|n| at(n, start + Duration::from_secs(2_660))).collect()).await;
-    assert_eq!(in_files(&node).len(), 1_000 + 100 + 50 + 51 + 1, "the search finds what is there");
+    assert_eq!(all_kept(&node).await.len(), 1_000 + 100 + 50 + 51 + 1, "the search finds what is there");
     assert_eq!(track(&ada, &ada, start).await.len(), 1_202);
 
     node.clock.advance(3 * DAY + HOUR);
     sweep(&node).await;
     let (ada, bo) = (again(&ada).await, again(&bo).await);
     let trail: HashSet<u32> = (1_001..=1_150).chain([1_500]).collect();
-    assert_eq!(in_files(&node), trail, "what the emergency needs and no more");
+    assert_eq!(all_kept(&node).await, trail, "what the emergency needs and no more");
     let kept: Vec<i64> = numbers(1_001..=1_100).into_iter().chain([1_500]).chain(1_101..=1_150).collect();
     assert_eq!(track(&ada, &ada, start).await, kept);
     assert_eq!(ada.get(&format!("/v1/people/{}/location", ada.id())).await.body["fix"]["seq"], 1_150);
@@ -128,7 +125,7 @@ async fn after_their_time_coordinates_are_in_no_file() {
     node.clock.advance(28 * DAY);
     sweep(&node).await;
     let (ada, bo) = (again(&ada).await, again(&bo).await);
-    assert_eq!(in_files(&node), HashSet::new());
+    assert_eq!(all_kept(&node).await, HashSet::new());
     assert_eq!(ada.get(&format!("/v1/people/{}/location", ada.id())).await.code(), "not_available");
     let left = ada.get(&format!("/v1/emergencies/{id}")).await.ok().unwrap();
     assert_eq!((&left["state"], left.get("message")), (&json!("resolved"), None), "its id resolves for ever");
@@ -152,7 +149,7 @@ async fn a_person_may_keep_less_than_the_server() {
     let (ada, bo) = (again(&ada).await, again(&bo).await);
     assert_eq!(track(&ada, &ada, start).await, Vec::<i64>::new());
     assert_eq!(track(&bo, &bo, start).await, [2]);
-    assert_eq!(in_files(&node), HashSet::from([2]));
+    assert_eq!(all_kept(&node).await, HashSet::from([2]));
     let refused = send(&ada, vec![at(3, start), at(4, node.now() - HOUR)]).await;
     assert_eq!(refused["rejected"], json!([{"seq": 3, "code": "too_old"}]));
     assert_eq!(refused["accepted"], 1);
@@ -203,10 +200,10 @@ async fn a_check_in_that_waits_keeps_the_trail_it_may_need() {
     send(&ada, vec![at(1, start)]).await;
     node.clock.advance(3 * HOUR);
     sweep(&node).await;
-    assert_eq!(in_files(&node), HashSet::from([1]));
+    assert_eq!(all_kept(&node).await, HashSet::from([1]));
     let ada = again(&ada).await;
     let path = format!("/v1/check-ins/{}/complete", check_in["id"].as_str().unwrap());
     ada.post(&path, json!({})).await.ok().unwrap();
     sweep(&node).await;
-    assert_eq!(in_files(&node), HashSet::new());
+    assert_eq!(all_kept(&node).await, HashSet::new());
 }

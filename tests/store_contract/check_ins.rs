@@ -234,8 +234,7 @@ pub(crate) async fn a_dropped_miss_leaves_all_or_nothing(w: &World) {
         create(w, &waiting).await;
         let emergency = opens(&waiting);
         dropped += usize::from(!by_polls(polls, fire(w, &waiting, &emergency)).await);
-        // The next write ends what was dropped.
-        w.alerts.tell(&[]).await.unwrap();
+        w.settle().await;
         let stored = read(w, &waiting).await != Some(waiting.clone());
         assert_eq!(w.alerts.emergency(emergency.id).await.unwrap().is_some(), stored);
         assert_eq!(w.inbox(bob).await.len(), usize::from(stored));

@@ -9,6 +9,7 @@ use cima::identity::Revoked;
 use cima::tracking::{FixBatch, Geofence, NewFix};
 use cima::trust::{Disclosed, DisclosureKey, Role, Scope};
 use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -114,7 +115,8 @@ async fn live_there(w: &World, user: UserId, person: u32) -> Vec<f64> {
     numbers
 }
 
-pub(crate) async fn no_coordinate_stays_in_the_files(w: &World) {
+/// What a backend may promise whose files are on this machine.
+pub(crate) async fn no_coordinate_stays(w: &World, files: impl Fn() -> Vec<PathBuf>) {
     let people = [w.person("anna").await, w.person("bob").await];
     let mut numbers = [Vec::new(), Vec::new()];
     for (person, user) in people.iter().enumerate() {
@@ -136,7 +138,7 @@ pub(crate) async fn no_coordinate_stays_in_the_files(w: &World) {
         });
         w.fixes.record(&fixes.collect::<Vec<_>>()).await.unwrap();
     }
-    let read = || -> Vec<Vec<u8>> { w.backend.files().iter().map(|f| std::fs::read(f).unwrap()).collect() };
+    let read = || -> Vec<Vec<u8>> { files().iter().map(|f| std::fs::read(f).unwrap()).collect() };
     let before = read();
     assert_eq!(in_files(&before, &numbers[0]), numbers[0].len(), "the search finds what is there");
 

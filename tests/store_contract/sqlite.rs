@@ -1,7 +1,8 @@
 //! SQLite, and what only it promises.
 
+use crate::forgetting::no_coordinate_stays;
 use crate::world::new_account;
-use crate::{Backend, Stores, T0, by_polls, id};
+use crate::{Backend, Stores, T0, World, by_polls, id};
 use async_trait::async_trait;
 use cima::alerts::{AlertKind, AlertsStore};
 use cima::clock::Clock;
@@ -35,6 +36,7 @@ impl Backend for Sqlite {
             identity: opened.main.clone(),
             trust: opened.main.clone(),
             tracking: opened.main.clone(),
+            zones: opened.main.clone(),
             alerts: opened.main.clone(),
             push: opened.main.clone(),
             fixes: opened.fixes.clone(),
@@ -49,10 +51,20 @@ impl Backend for Sqlite {
         last.fixes.close().await;
     }
 
-    fn files(&self) -> Vec<PathBuf> {
-        let entries = std::fs::read_dir(self.dir.path().join("data")).unwrap();
-        entries.map(|entry| entry.unwrap().path()).collect()
-    }
+    async fn settle(&self) {}
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_emergency_overtakes_a_queue() {
+    crate::writing::an_emergency_overtakes_a_queue(&World::over(Sqlite::new()).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_coordinate_stays_in_the_files() {
+    let backend = Sqlite::new();
+    let folder = backend.dir.path().join("data");
+    let files = || std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    no_coordinate_stays(&World::over(backend).await, files).await;
 }
 
 async fn opened() -> (TempDir, sqlite::Stores) {

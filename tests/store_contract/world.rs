@@ -9,11 +9,10 @@ use cima::geo::{Fix, Point, RawShape, Shape};
 use cima::id::{AlertId, DeviceId, EmergencyId, GeofenceId, LinkId, SessionId, UserId};
 use cima::identity::{AccountCreated, IdentityStore, NewAccount, NewSession, Platform, Session};
 use cima::push::PushStore;
-use cima::tracking::{FixStore, Geofence, NewFix, Severity, TrackingStore, Trigger};
+use cima::tracking::{FixStore, Geofence, NewFix, Severity, TrackingStore, Trigger, ZoneStore};
 use cima::trust::{LinkCreated, NewLink, Scope, Scopes, TrustStore};
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -60,6 +59,7 @@ pub(crate) struct Stores {
     pub(crate) tracking: Arc<dyn TrackingStore>,
     pub(crate) alerts: Arc<dyn AlertsStore>,
     pub(crate) push: Arc<dyn PushStore>,
+    pub(crate) zones: Arc<dyn ZoneStore>,
     pub(crate) fixes: Arc<dyn FixStore>,
 }
 
@@ -70,8 +70,8 @@ pub(crate) trait Backend: Send + Sync {
     async fn open(&self, clock: Clock) -> Stores;
     /// Closes what was opened last.
     async fn close(&self);
-    /// Every file it keeps things in, if those are on this machine.
-    fn files(&self) -> Vec<PathBuf>;
+    /// Waits until calls whose callers are gone have come to their end.
+    async fn settle(&self);
 }
 
 /// A backend with people in it.
@@ -93,6 +93,12 @@ impl World {
         let clock = Clock::manual(T0);
         let stores = backend.open(clock.clone()).await;
         Self { backend: Box::new(backend), stores, clock }
+    }
+
+    /// Waits until what was dropped has come to its end: with the next write, or on a server of its own accord.
+    pub(crate) async fn settle(&self) {
+        self.alerts.tell(&[]).await.unwrap();
+        self.backend.settle().await;
     }
 
     /// Somebody with an account of this name.

@@ -62,7 +62,7 @@ pub(crate) async fn a_dropped_write_leaves_all_or_nothing(w: &World) {
         dropped += usize::from(!told) + usize::from(!recorded);
 
         // The next write ends what was dropped; until then it may still be on its way.
-        w.alerts.tell(&[]).await.unwrap();
+        w.settle().await;
         w.fixes.record(&[new_fix(DeviceId(id()), 1, T0)]).await.unwrap();
         let (of_bob, of_cleo) = (w.inbox(bob).await, w.inbox(cleo).await);
         let kept = drafts.iter().filter(|d| of_bob.contains(&d.id)).count();
@@ -82,11 +82,12 @@ pub(crate) async fn a_dropped_write_leaves_all_or_nothing(w: &World) {
     assert!(dropped > 0, "nothing was dropped");
 }
 
+/// What a backend promises that has one writer: of those who wait for it, an emergency is the next.
 pub(crate) async fn an_emergency_overtakes_a_queue(w: &World) {
     let (anna, bob) = (w.person("anna").await, w.person("bob").await);
     let emergency = raised(anna, 0);
     let order = Mutex::new(Vec::new());
-    let drafts: Vec<AlertDraft> = (0..20).map(|_| alert(bob, Recipients::Person(bob))).collect();
+    let drafts: Vec<AlertDraft> = (0..100).map(|_| alert(bob, Recipients::Person(bob))).collect();
     let mut writers: Vec<BoxFuture<'_, ()>> = Vec::new();
     for draft in &drafts {
         writers.push(Box::pin(async {
@@ -102,7 +103,8 @@ pub(crate) async fn an_emergency_overtakes_a_queue(w: &World) {
     join_all(writers).await;
     let order = order.into_inner().unwrap();
     let place = order.iter().position(|lane| *lane == "emergency").unwrap();
-    assert!(place <= 2, "behind {place} of 20 routine writers");
+    // One runs and one waits at the door.
+    assert!(place <= 2, "behind {place} of 100 routine writers");
 }
 
 pub(crate) async fn a_reopened_store_has_everything(w: &World) {

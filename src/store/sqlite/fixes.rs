@@ -10,7 +10,7 @@ use crate::clock::Timestamp;
 use crate::error::{StoreError, Stored};
 use crate::geo::{Fix, Point};
 use crate::id::DeviceId;
-use crate::tracking::{FixBatch, FixStore, NewFix, StoredFix};
+use crate::tracking::{FixBatch, FixStore, NewFix, StoredFix, event_order, page_start};
 use async_trait::async_trait;
 use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
@@ -124,26 +124,6 @@ impl TryFrom<FixRow> for StoredFix {
     }
 }
 
-/// Where a fix of any device stands in event order.
-fn order(stored: &StoredFix) -> (Timestamp, DeviceId, i64) {
-    (stored.fix.fixed_at, stored.device, stored.fix.seq)
-}
-
-/// Where a device's part of a page begins. In event order the devices of one moment follow each other: those before the
-/// last seen device are through with that moment, those after it have it before them.
-fn start_of(
-    device: DeviceId,
-    from: Timestamp,
-    after: Option<(Timestamp, DeviceId, i64)>,
-) -> (Timestamp, i64) {
-    let seen = after.map(|(at, last, seq)| match device.cmp(&last) {
-        std::cmp::Ordering::Less => (at, i64::MAX),
-        std::cmp::Ordering::Equal => (at, seq),
-        std::cmp::Ordering::Greater => (at, 0),
-    });
-    seen.map_or((from, 0), |seen| seen.max((from, 0)))
-}
-
 #[async_trait]
 impl FixStore for SqliteFixes {
     async fn record(&self, fixes: &[NewFix]) -> Stored<FixBatch> {
@@ -207,10 +187,10 @@ impl FixStore for SqliteFixes {
     ) -> Stored<Vec<StoredFix>> {
         let mut found = Vec::new();
         for device in devices {
-            let start = start_of(*device, from, after);
+            let start = page_start(*device, from, after);
             found.extend(self.track(*device, start, to, limit).await?);
         }
-        found.sort_unstable_by_key(order);
+        found.sort_unstable_by_key(event_order);
         found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         Ok(found)
     }

@@ -8,11 +8,11 @@
 use super::SqliteStore;
 use super::connect::Database;
 use super::failure::{by, read};
-use super::identity::retired_mark;
 use crate::alerts::Lane;
 use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::id::{DeviceId, UserId};
+use crate::store::retired_mark;
 use sqlx::{query, query_as};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -65,7 +65,7 @@ pub(super) async fn forget(store: &SqliteStore, user: UserId, at: Timestamp) -> 
         tx.run(query(step).bind(user.0).bind(at.unix_ms())).await?;
     }
     let retire = query("INSERT INTO retired_accounts (mark) VALUES (?) ON CONFLICT DO NOTHING");
-    tx.run(retire.bind(retired_mark(user))).await?;
+    tx.run(retire.bind(retired_mark(user).to_vec())).await?;
     tx.run(query("INSERT INTO unfinished (task) VALUES ('rewrite') ON CONFLICT DO NOTHING")).await?;
     tx.commit().await?;
     // Forgotten is forgotten from here on: what is left of them in the gaps of a file must not fail the call, and

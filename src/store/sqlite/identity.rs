@@ -5,11 +5,12 @@ use super::failure::{read, unreadable};
 use crate::alerts::Lane;
 use crate::clock::Timestamp;
 use crate::error::{StoreError, Stored};
-use crate::id::{DeviceId, SessionId, UserId, derived};
+use crate::id::{DeviceId, SessionId, UserId};
 use crate::identity::{
     Account, AccountCreated, AccountPatch, Device, IdentityStore, NewAccount, NewSession, Platform, Revoked,
     Rotation, Session,
 };
+use crate::store::retired_mark;
 use async_trait::async_trait;
 use sqlx::{query, query_as, query_scalar};
 use std::time::Duration;
@@ -74,11 +75,6 @@ impl TryFrom<DeviceRow> for Device {
     }
 }
 
-/// What is left of an account's id after a deletion, so that nobody takes the place of somebody forgotten.
-pub(super) fn retired_mark(user: UserId) -> Uuid {
-    derived("retired_account", &[user.0.as_bytes()])
-}
-
 /// A duration as it is stored.
 pub(super) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
@@ -99,7 +95,7 @@ impl IdentityStore for SqliteStore {
              AND NOT EXISTS (SELECT 1 FROM retired_accounts WHERE mark = ?3) ON CONFLICT DO NOTHING")
             .bind(&account.handle_mark)
             .bind(&account.handle)
-            .bind(retired_mark(account.user));
+            .bind(retired_mark(account.user).to_vec());
         if tx.run(retired).await? == 0 {
             return Ok(AccountCreated::Taken);
         }

@@ -21,6 +21,7 @@ mod tracking;
 mod transitions;
 mod trust;
 mod writer;
+mod zones;
 
 pub use fixes::SqliteFixes;
 

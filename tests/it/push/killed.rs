@@ -2,7 +2,7 @@
 
 use super::Providers;
 use super::fake::Play;
-use crate::harness::{Dice, handle, proving, seed};
+use crate::harness::{Dice, arguments, handle, proving, seed};
 use crate::kill::Server;
 use cima::client::{Api, Session};
 use cima::clock::Clock;
@@ -118,12 +118,9 @@ async fn what_was_given_up_is_replayed() {
     api.post("/v1/emergencies", &ada.access, json!({"kind": "sos"})).await.unwrap().ok().unwrap();
     let first = p.fcm.fake.until_count(1).await[0].json();
     // While the server runs: the command is another process.
+    let arguments = arguments(&folder).await;
     let replay = || -> String {
-        let done = Command::new(env!("CARGO_BIN_EXE_cima"))
-            .args(["replay", "--data-dir"])
-            .arg(folder.path())
-            .output()
-            .unwrap();
+        let done = Command::new(env!("CARGO_BIN_EXE_cima")).arg("replay").args(&arguments).output().unwrap();
         assert!(done.status.success(), "{done:?}");
         String::from_utf8(done.stdout).unwrap()
     };

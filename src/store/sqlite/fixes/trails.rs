@@ -1,13 +1,13 @@
 //! The trails of emergencies: what their windows held of the fixes that have had their time.
 
-use super::{FixRow, SqliteFixes, order};
+use super::{FixRow, SqliteFixes};
 use crate::alerts::Lane;
 use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::id::{DeviceId, EmergencyId};
 use crate::store::sqlite::failure::read;
 use crate::store::sqlite::retention::wipe;
-use crate::tracking::{Incident, StoredFix, TrailPart, TrailStore};
+use crate::tracking::{Incident, StoredFix, TrailPart, TrailStore, event_order, page_start};
 use async_trait::async_trait;
 use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
@@ -117,7 +117,7 @@ impl TrailStore for SqliteFixes {
     ) -> Stored<Vec<StoredFix>> {
         let (parts, mut found) = (json(parts), Vec::new());
         for device in devices {
-            let start = super::start_of(*device, from, after);
+            let start = page_start(*device, from, after);
             let track = query_as::<_, FixRow>(of_trails!(
                 "AND (t.fixed_at, t.seq) > (?3, ?4) AND t.fixed_at < ?5
                  GROUP BY t.fixed_at, t.seq ORDER BY t.fixed_at, t.seq LIMIT ?6"
@@ -128,7 +128,7 @@ impl TrailStore for SqliteFixes {
                 found.push(row.try_into()?);
             }
         }
-        found.sort_unstable_by_key(order);
+        found.sort_unstable_by_key(event_order);
         found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         Ok(found)
     }

@@ -1,0 +1,191 @@
+//! The pools and their deadlines. Three, so that nothing is in front of an alarm: one for fixes, one for everybody's
+//! calls, and one that only emergencies use.
+
+use super::failure::{READ, by, failure, late, was_undone};
+use crate::alerts::Lane;
+use crate::error::{StoreError, Stored};
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow};
+use sqlx::{ConnectOptions, Executor, FromRow, PgPool, Postgres};
+use std::future::Future;
+use std::str::FromStr;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+/// A statement with its values.
+pub(super) type Statement<'q> = sqlx::query::Query<'q, Postgres, PgArguments>;
+/// A statement with its values, and what its rows are read as.
+pub(super) type Question<'q, T> = sqlx::query::QueryAs<'q, Postgres, T, PgArguments>;
+
+/// Connections of each pool.
+const ROUTINE: u32 = 8;
+const EMERGENCY: u32 = 4;
+const FIXES: u32 = 4;
+/// A health probe that takes longer has failed.
+const PROBE: Duration = Duration::from_millis(500);
+/// The server gives up a statement whose caller has gone, and a transaction that nobody goes on with.
+const SETTINGS: [(&str, &str); 5] = [
+    ("statement_timeout", "5000"),
+    ("lock_timeout", "4000"),
+    ("idle_in_transaction_session_timeout", "10000"),
+    // The rollback at the end of every use warns where nothing was begun.
+    ("client_min_messages", "error"),
+    ("TimeZone", "UTC"),
+];
+
+/// How long a call may take, from asking for a connection to the answer of the commit.
+const fn patience(lane: Lane) -> Duration {
+    match lane {
+        Lane::Emergency => Duration::from_secs(3),
+        Lane::Routine => Duration::from_secs(4),
+    }
+}
+
+/// How often a use case is begun before its deadlock is the caller's.
+const TRIES: u32 = 5;
+
+/// Runs a use case, and again if the server undid all of it because it and another each waited for what the other
+/// held. One of two always goes on, so there is nothing to wait for in between.
+pub(super) async fn again<T, F>(lane: Lane, mut use_case: impl FnMut() -> F) -> Stored<T>
+where
+    F: Future<Output = Stored<T>>,
+{
+    let tries = async {
+        for _ in 1..TRIES {
+            match use_case().await {
+                Err(error) if was_undone(&error) => {}
+                done => return done,
+            }
+        }
+        use_case().await
+    };
+    timeout_at(Instant::now() + patience(lane), tries).await.unwrap_or_else(|_| Err(late()))
+}
+
+/// The pools of one node.
+#[derive(Clone)]
+pub(super) struct Database {
+    pub(super) routine: PgPool,
+    pub(super) emergency: PgPool,
+    pub(super) fixes: PgPool,
+}
+
+/// The settings of a connection, from a `postgres://` address.
+pub(super) fn options(url: &str) -> Stored<PgConnectOptions> {
+    let options = PgConnectOptions::from_str(url)
+        .map_err(|_| StoreError::Unavailable("the database URL is not one of Postgres".into()))?;
+    Ok(options.application_name("cima").options(SETTINGS).disable_statement_logging())
+}
+
+/// A pool of at most `size` connections, of which `kept` are always open.
+fn pool(options: &PgConnectOptions, size: u32, kept: u32) -> PgPool {
+    PgPoolOptions::new()
+        .min_connections(kept)
+        .max_connections(size)
+        .acquire_timeout(READ)
+        // A caller who was dropped while it began leaves the connection in a transaction, for the next one.
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                connection.execute("ROLLBACK").await?;
+                Ok(true)
+            })
+        })
+        .connect_lazy_with(options.clone())
+}
+
+impl Database {
+    pub(super) fn new(url: &str) -> Stored<Self> {
+        let options = options(url)?;
+        Ok(Self {
+            routine: pool(&options, ROUTINE, 0),
+            // Nobody in need waits until a connection is made.
+            emergency: pool(&options, EMERGENCY, EMERGENCY),
+            fixes: pool(&options, FIXES, 0),
+        })
+    }
+
+    fn of(&self, lane: Lane) -> &PgPool {
+        match lane {
+            Lane::Emergency => &self.emergency,
+            Lane::Routine => &self.routine,
+        }
+    }
+
+    /// Begins a transaction. Dropping it at any point leaves nothing of it.
+    pub(super) async fn begin(&self, lane: Lane) -> Stored<Tx> {
+        begin(self.of(lane), Instant::now() + patience(lane)).await
+    }
+
+    /// Begins a transaction on fixes.
+    pub(super) async fn begin_fixes(&self) -> Stored<Tx> {
+        begin(&self.fixes, Instant::now() + patience(Lane::Routine)).await
+    }
+
+    /// One statement that is a transaction of its own; how many rows it changed.
+    pub(super) async fn write(&self, lane: Lane, statement: Statement<'_>) -> Stored<u64> {
+        let deadline = Instant::now() + patience(lane);
+        Ok(by(deadline, statement.execute(self.of(lane))).await?.rows_affected())
+    }
+
+    /// As [`Database::write`], on fixes.
+    pub(super) async fn write_fixes(&self, statement: Statement<'_>) -> Stored<u64> {
+        let deadline = Instant::now() + patience(Lane::Routine);
+        Ok(by(deadline, statement.execute(&self.fixes)).await?.rows_affected())
+    }
+
+    /// Whether an emergency could be stored now.
+    pub(super) async fn healthy(&self) -> Stored<()> {
+        let probe = sqlx::query("SELECT 1 WHERE NOT pg_is_in_recovery()").fetch_one(&self.emergency);
+        by(Instant::now() + PROBE, probe).await.map(|_| ())
+    }
+
+    pub(super) async fn close(&self) {
+        for pool in [&self.fixes, &self.routine, &self.emergency] {
+            pool.close().await;
+        }
+    }
+}
+
+async fn begin(pool: &PgPool, deadline: Instant) -> Stored<Tx> {
+    let mut connection = by(deadline, pool.acquire()).await?;
+    by(deadline, connection.execute("BEGIN")).await?;
+    Ok(Tx { connection, deadline })
+}
+
+/// A transaction, until [`Tx::commit`]; all of it within one deadline.
+pub(super) struct Tx {
+    /// Given back in a transaction if that was not ended; the pool rolls it back.
+    connection: PoolConnection<Postgres>,
+    deadline: Instant,
+}
+
+impl Tx {
+    /// Runs a statement; how many rows it changed.
+    pub(super) async fn run(&mut self, statement: Statement<'_>) -> Stored<u64> {
+        Ok(by(self.deadline, statement.execute(&mut *self.connection)).await?.rows_affected())
+    }
+
+    /// The first row, if there is one.
+    pub(super) async fn one<T>(&mut self, question: Question<'_, T>) -> Stored<Option<T>>
+    where
+        T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
+        by(self.deadline, question.fetch_optional(&mut *self.connection)).await
+    }
+
+    /// All rows.
+    pub(super) async fn all<T>(&mut self, question: Question<'_, T>) -> Stored<Vec<T>>
+    where
+        T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
+        by(self.deadline, question.fetch_all(&mut *self.connection)).await
+    }
+
+    /// Makes it durable. After an error it may or may not be.
+    pub(super) async fn commit(mut self) -> Stored<()> {
+        match timeout_at(self.deadline, self.connection.execute("COMMIT")).await {
+            Ok(done) => done.map(|_| ()).map_err(failure),
+            Err(_) => Err(late()),
+        }
+    }
+}
