@@ -36,7 +36,7 @@ const DOOR: &[&str] = &[
 const ONLY_IN: &[(&str, &[&str])] = &[
     ("sqlx", &["store"]),
     ("redis", &["bus"]),
-    ("axum", &["http", "stream", "app"]),
+    ("axum", &["http", "stream", "app", "demo"]),
     ("utoipa_axum", &["http"]),
     ("jsonwebtoken", &["identity", "push"]),
     ("argon2", &["identity"]),

@@ -35,6 +35,10 @@ pub(super) struct Mover {
 }
 
 impl Mover {
+    /// What the person signs in as.
+    pub(super) fn handle(&self) -> String {
+        format!("{}.demo", self.name.to_lowercase())
+    }
     /// How long the track takes.
     pub(super) fn length(&self) -> Duration {
         self.track.last().map(|r| r.after).unwrap_or_default()

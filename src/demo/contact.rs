@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// After the last phone has stopped, what is on its way gets so long.
-const QUIET: Duration = Duration::from_millis(1_500);
+pub(super) const QUIET: Duration = Duration::from_millis(1_500);
 
 /// What was heard of one person.
 #[derive(Default, Debug)]
@@ -17,7 +17,8 @@ pub(super) struct OfOne {
     pub(super) name: &'static str,
     /// (transition, fence) of each alert.
     pub(super) crossings: Vec<(String, String)>,
-    pub(super) raised: usize,
+    /// The alerts of its emergencies.
+    pub(super) raised: Vec<String>,
     pub(super) ended: usize,
     pub(super) positions: usize,
     /// Positions that came while none was allowed.
@@ -82,19 +83,26 @@ impl Contact {
         let user = text(&frame["subject"]).to_owned();
         let Some(one) = self.people.get_mut(&user) else { return Ok(()) };
         self.board.say(self.name, &format!("is told: {}", text(&frame["title"])));
+        phone.send(&ack(&frame["id"], "received")).await?;
         match text(&frame["kind"]) {
             "geofence" => {
                 let fence = text(&frame["params"]["geofence"]).to_owned();
                 one.crossings.push((text(&frame["transition"]).to_owned(), fence));
             }
             "emergency" => {
-                one.raised += 1;
+                one.raised.push(text(&frame["id"]).to_owned());
                 self.session = self.api.refresh(&self.session).await?;
-                phone.send(&json!({"type": "ack", "alert": frame["id"], "state": "seen"})).await?;
                 phone.send(&json!({"type": "token", "access_token": self.session.access})).await?;
                 phone.send(&json!({"type": "watch", "user": user})).await?;
             }
-            "emergency_update" => one.ended += 1,
+            "emergency_update" => {
+                one.ended += 1;
+                // Who has seen an emergency is not pushed any more: said at its end, or the sleeping phone would have
+                // to be quicker than this one.
+                for alert in &one.raised {
+                    phone.send(&ack(&json!(alert), "seen")).await?;
+                }
+            }
             _ => {}
         }
         Ok(())
@@ -103,7 +111,7 @@ impl Contact {
     fn position(&mut self, frame: &Value) {
         let Some(one) = self.people.get_mut(text(&frame["user"])) else { return };
         one.positions += 1;
-        one.forbidden += usize::from(one.ended >= one.raised);
+        one.forbidden += usize::from(one.ended >= one.raised.len());
         if !one.visible {
             one.visible = true;
             let what = format!("sees {} at {}, {}", one.name, frame["fix"]["lat"], frame["fix"]["lon"]);
@@ -125,6 +133,10 @@ impl Contact {
         let people: Vec<(&str, bool)> = self.people.values().map(|one| (one.name, one.visible)).collect();
         self.board.may_see(self.name, &people);
     }
+}
+
+fn ack(alert: &Value, state: &str) -> Value {
+    json!({"type": "ack", "alert": alert, "state": state})
 }
 
 fn text(value: &Value) -> &str {

@@ -1,8 +1,8 @@
 //! `cima demo`: the main job of cima, shown working on real recorded tracks.
 //!
 //! It starts a whole server on the embedded store in a temporary folder, with a clock that runs faster, and plays
-//! three people who move and one who listens against it, through the public contract. It ends well only if everything
-//! that had to arrive did.
+//! three people who move and one who listens, on a phone that is awake and on one that sleeps, against it, through the
+//! public contract. It ends well only if everything that had to arrive did.
 
 mod board;
 mod cast;
@@ -10,6 +10,7 @@ mod contact;
 mod fences;
 mod gpx;
 mod phone;
+mod sleeper;
 mod story;
 
 pub use gpx::{Recorded, read};
@@ -51,7 +52,10 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         options.duration.map_or(options.speed, |s| (longest.as_secs_f64() / f64::from(s)).clamp(1.0, 200.0));
     let folder = TempFolder::new()?;
     let clock = Clock::scaled(Clock::system().now(), speed);
-    let node = Node::start(&Config::with_defaults(folder.0.clone()), clock.clone()).await?;
+    let mut config = Config::with_defaults(folder.0.clone());
+    config.push.webhooks = true;
+    config.push.push_allow_hosts = vec![sleeper::HOST.to_string()];
+    let node = Node::start(&config, clock.clone()).await?;
     let base = format!("http://{}", node.addr);
     let fixes: usize = cast.iter().map(|m| m.track.len()).sum();
     println!(
@@ -59,6 +63,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         seconds(longest, speed)
     );
     println!("Ada rides, Cleo runs and Mia drives on real tracks of {fixes} fixes; Bo is their contact.");
+    println!("A second phone of Bo's sleeps: pushes reach it, and they say neither who nor where.");
     println!("The contract: {base}/docs   A client of your own: ws://{}/v1/stream\n", node.addr);
     let told = Box::pin(story::play(&base, &clock, &cast)).await;
     if told.is_ok() && !options.exit_when_done {

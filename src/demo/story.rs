@@ -5,6 +5,7 @@ use super::cast::Mover;
 use super::contact::{Contact, OfOne};
 use super::fences::{RADIUS_M, visits};
 use super::phone::{self, Moved};
+use super::sleeper::{Pushed, Sleeper};
 use crate::client::{Api, Session};
 use crate::clock::Clock;
 use anyhow::Context;
@@ -13,21 +14,26 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use tokio_util::sync::CancellationToken;
 
+/// The contact: their handle and name.
+const BO: (&str, &str) = ("bo.n", "Bo");
+
 /// Plays it on the server at `base`; what did not happen as it must.
 pub(super) async fn play(base: &str, clock: &Clock, cast: &[Mover]) -> anyhow::Result<Vec<String>> {
     let api = Api::new(base)?;
-    let bo = api.sign_up("bo.n", "Bo").await?;
+    let bo = api.sign_up(BO.0, BO.1).await?;
     let mut sessions = Vec::new();
     for mover in cast {
         sessions.push(prepare(&api, mover, &bo).await.with_context(|| mover.name)?);
     }
     let board = Board::new(clock);
+    let sleeper =
+        Sleeper::register(&api, BO, private(cast), clock, &board).await.context("a sleeping phone")?;
     let people = cast
         .iter()
         .zip(&sessions)
         .map(|(mover, session)| (session.user.clone(), OfOne { name: mover.name, ..OfOne::default() }));
     let mut contact =
-        Contact { name: "Bo", api: api.clone(), session: bo, board: board.clone(), people: people.collect() };
+        Contact { name: BO.1, api: api.clone(), session: bo, board: board.clone(), people: people.collect() };
 
     let over = CancellationToken::new();
     let listening = api.stream(&contact.session.access).await?;
@@ -41,13 +47,15 @@ pub(super) async fn play(base: &str, clock: &Clock, cast: &[Mover]) -> anyhow::R
         over.cancel();
         moved
     };
-    let (moved, listened) = tokio::join!(moving, contact.listen(listening, over.clone()));
+    let (moved, listened, pushed) =
+        tokio::join!(moving, contact.listen(listening, over.clone()), sleeper.listen(over.clone()));
     let moved = moved?;
     listened.context("Bo's phone")?;
+    let pushed = pushed.context("Bo's sleeping phone")?;
 
-    let mut faults = Vec::new();
+    let mut faults: Vec<String> = pushed.faults.iter().map(|&fault| fault.into()).collect();
     for ((mover, session), moved) in cast.iter().zip(&sessions).zip(&moved) {
-        faults.extend(check(mover, moved, &contact.people[&session.user]));
+        faults.extend(check(mover, moved, &contact.people[&session.user], &pushed));
     }
     faults.extend(after_the_end(&mut contact, cast, &sessions).await?);
     let (fixes, alerts) =
@@ -63,10 +71,20 @@ fn count(people: &BTreeMap<String, OfOne>, of: impl Fn(&OfOne) -> usize) -> usiz
     people.values().map(of).sum()
 }
 
+/// What no push may say: who people are and what they call their places.
+fn private(cast: &[Mover]) -> Vec<String> {
+    let mut words = vec![BO.0.to_owned(), BO.1.to_owned()];
+    for mover in cast {
+        words.extend([mover.name.to_owned(), mover.handle()]);
+        words.extend(mover.fences.iter().map(|fence| fence.name.to_owned()));
+    }
+    words
+}
+
 /// Signs a person up with their link to the contact, their fences and their check-in.
 async fn prepare(api: &Api, mover: &Mover, contact: &Session) -> anyhow::Result<Session> {
-    let session = api.sign_up(&format!("{}.demo", mover.name.to_lowercase()), mover.name).await?;
-    api.link(&session, contact, "bo.n", &["alerts", "emergency_location"]).await?;
+    let session = api.sign_up(&mover.handle(), mover.name).await?;
+    api.link(&session, contact, BO.0, &["alerts", "emergency_location"]).await?;
     for fence in &mover.fences {
         let center = [fence.center.lon(), fence.center.lat()];
         let shape = json!({"type": "Circle", "center": center, "radius_m": RADIUS_M});
@@ -81,15 +99,19 @@ async fn prepare(api: &Api, mover: &Mover, contact: &Session) -> anyhow::Result<
     Ok(session)
 }
 
-fn check(mover: &Mover, moved: &Moved, heard: &OfOne) -> Vec<String> {
+fn check(mover: &Mover, moved: &Moved, heard: &OfOne, pushed: &Pushed) -> Vec<String> {
     let name = mover.name;
     let emergencies = mover.emergencies();
     let mut must = vec![
         (moved.acked == moved.sent, format!("every fix of {name} acked ({} of {})", moved.acked, moved.sent)),
         (heard.refused_first, format!("no position of {name} before an emergency")),
         (
-            heard.raised == emergencies,
-            format!("{emergencies} alerts that {name} needs help ({})", heard.raised),
+            heard.raised.len() == emergencies,
+            format!("{emergencies} alerts that {name} needs help ({})", heard.raised.len()),
+        ),
+        (
+            heard.raised.iter().all(|alert| pushed.emergencies.contains(alert)),
+            format!("a push that {name} needs help, signed"),
         ),
         (moved.ended == emergencies, format!("{emergencies} ends by {name} ({})", moved.ended)),
         (heard.ended == emergencies, format!("{emergencies} alerts that {name} is safe ({})", heard.ended)),
