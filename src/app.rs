@@ -147,6 +147,9 @@ impl Node {
             clock,
             readiness: health.clone(),
         };
+        if services.bus.is_shared() {
+            services.tracking.start_living(&tasks);
+        }
         let brought = journal.as_ref().map(|journal| journal.brought().clone()).unwrap_or_default();
         let recovered = services.tracking.recover(&brought).await?;
         if recovered > 0 {
@@ -201,6 +204,7 @@ impl Node {
         let ended = self.tasks.shut_down(self.drain + Duration::from_secs(1)).await;
         let flushed = self.services.trust.ledger().flush().await.is_ok();
         let (tasks, stores, journal) = (self.tasks.clone(), Arc::clone(&self.stores), self.journal.clone());
+        let node = self.services.tracking.node();
         let drain = self.drain;
         drop(self);
         let last = tasks.wait_last(drain + Duration::from_secs(1)).await;
@@ -208,6 +212,9 @@ impl Node {
             && let Err(error) = journal.flush().await
         {
             tracing::warn!(%error, "the next start moves the rest of the notebook to the store");
+        }
+        if let Err(error) = stores.tracking.node_ends(node).await {
+            tracing::warn!(%error, "the other nodes notice by themselves that this one is gone");
         }
         stores.close().await;
         closed && ended && flushed && last

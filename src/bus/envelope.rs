@@ -57,6 +57,8 @@ struct Fields<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     device: Option<DeviceId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    claim: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     session: Option<SessionId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sealed: Option<String>,
@@ -88,6 +90,7 @@ impl Envelope {
             trace: None,
             people: Vec::new(),
             device: None,
+            claim: None,
             session: None,
             sealed: None,
         };
@@ -107,6 +110,11 @@ impl Envelope {
             Said::Event(Event::DeviceRemoved(device)) => {
                 fields.device = Some(*device);
                 "device_removed"
+            }
+            Said::Event(Event::Streams { user, device, claim }) => {
+                fields.subject = Some(*user);
+                (fields.device, fields.claim) = (Some(*device), Some(*claim));
+                "streams"
             }
             Said::Event(Event::SessionEnded(session)) => {
                 fields.session = Some(*session);
@@ -145,6 +153,12 @@ impl Envelope {
                 Said::Event(Event::Visibility { subject: fields.subject.ok_or(Unreadable::Kind)? })
             }
             "device_removed" => Said::Event(Event::DeviceRemoved(fields.device.ok_or(Unreadable::Kind)?)),
+            "streams" => {
+                let user = fields.subject.ok_or(Unreadable::Kind)?;
+                let device = fields.device.ok_or(Unreadable::Kind)?;
+                let claim = fields.claim.ok_or(Unreadable::Kind)?;
+                Said::Event(Event::Streams { user, device, claim })
+            }
             "session_ended" => Said::Event(Event::SessionEnded(fields.session.ok_or(Unreadable::Kind)?)),
             "position" => {
                 let subject = fields.subject.ok_or(Unreadable::Kind)?;
@@ -188,6 +202,10 @@ mod tests {
             ),
             (event(Event::Visibility { subject: ADA }), golden!("visibility")),
             (event(Event::DeviceRemoved(DeviceId(Uuid::from_u128(0xd)))), golden!("device_removed")),
+            (
+                event(Event::Streams { user: ADA, device: DeviceId(Uuid::from_u128(0xd)), claim: 9 }),
+                golden!("streams"),
+            ),
             (event(Event::SessionEnded(SessionId(Uuid::from_u128(0x5)))), golden!("session_ended")),
             (
                 event(Event::Position { subject: ADA, sealed: Sealed::new(b"opaque to the bus".to_vec()) }),

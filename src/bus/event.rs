@@ -23,6 +23,15 @@ pub enum Event {
     },
     /// A device was removed: its sockets close.
     DeviceRemoved(DeviceId),
+    /// A socket of the device sends fixes; those of lower claims close.
+    Streams {
+        /// Whose.
+        user: UserId,
+        /// Which.
+        device: DeviceId,
+        /// Grows with every such socket, on whatever node.
+        claim: i64,
+    },
     /// A session ended: its access tokens are not believed any more.
     SessionEnded(SessionId),
     /// The newest position of somebody who is watched.
