@@ -300,6 +300,8 @@ fn start_metrics(tasks: &Tasks) {
     let (Some(metrics), stop) = (telemetry::metrics(), tasks.stop()) else { return };
     tasks.spawn("metrics", async move {
         while tokio::time::timeout(FOLD, stop.cancelled()).await.is_err() {
+            let alive = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+            metrics::gauge!("cima_tasks").set(alive as f64);
             metrics.run_upkeep();
         }
     });

@@ -5,7 +5,12 @@
 #[path = "../support/database.rs"]
 mod database;
 mod ledger;
+mod listener;
+mod outage;
 mod phone;
+mod postgres;
+#[path = "../support/redis.rs"]
+mod redis;
 mod scaling;
 mod server;
 

@@ -24,6 +24,8 @@ pub(crate) struct Phone {
     pub(crate) sent: BTreeMap<i64, Timestamp>,
     /// The highest number up to which all were acked.
     pub(crate) acked: i64,
+    /// Changes the network now and then.
+    pub(crate) restless: bool,
     /// How often it connected.
     pub(crate) connections: usize,
     /// Close codes it was given, with their counts.
@@ -46,8 +48,15 @@ pub(crate) async fn person(api: &Api, n: usize, contact: &(Session, String)) -> 
     let shape = json!({"type": "Circle", "center": [HOME.1, HOME.0], "radius_m": 200.0});
     let fence = json!({"name": "home", "shape": shape, "triggers": ["enter", "exit"], "cooldown_s": 0});
     api.post("/v1/geofences", &session.access, fence).await.unwrap().ok().unwrap();
-    api.link(&session, &contact.0, &contact.1, &["alerts"]).await.unwrap();
-    Phone { session, sent: BTreeMap::new(), acked: 0, connections: 0, closes: BTreeMap::new() }
+    api.link(&session, &contact.0, &contact.1, &["alerts", "live_location"]).await.unwrap();
+    Phone {
+        session,
+        sent: BTreeMap::new(),
+        acked: 0,
+        restless: true,
+        connections: 0,
+        closes: BTreeMap::new(),
+    }
 }
 
 impl Phone {
@@ -64,7 +73,7 @@ impl Phone {
             dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (dice >> 33) % sides
         };
-        let mut left = JoinSet::new();
+        let (restless, mut left) = (self.restless, JoinSet::new());
         while Instant::now() < end || self.acked < self.last() {
             let node = {
                 let nodes = nodes.borrow_and_update();
@@ -75,7 +84,7 @@ impl Phone {
                 continue;
             };
             self.connections += 1;
-            let stays = self.on(&mut socket, pause, end, || roll(CHANGES) == 0).await;
+            let stays = self.on(&mut socket, pause, end, || restless && roll(CHANGES) == 0).await;
             // A change of the network may leave the old connection open at the other end.
             if stays && roll(2) == 0 {
                 left.spawn(closed(socket));

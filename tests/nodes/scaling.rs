@@ -19,7 +19,7 @@ use tokio::time::Instant;
 /// People who share a contact.
 const CIRCLE: usize = 25;
 
-async fn contact(api: &Api, n: usize) -> (Session, String) {
+pub(crate) async fn contact(api: &Api, n: usize) -> (Session, String) {
     let handle = format!("contact{n}");
     (api.sign_up(&handle, "Contact").await.unwrap(), handle)
 }
