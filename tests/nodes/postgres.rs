@@ -75,10 +75,16 @@ impl Postgres {
     /// Freezes (`STOP`) or wakes (`CONT`) the server with all its processes: connections stay open, nothing answers.
     pub(crate) fn signal(&self, name: &str) {
         let postmaster = self.postmaster();
-        let mut all = vec![postmaster.to_string()];
-        all.extend(children(postmaster));
-        let sent = Command::new("kill").arg(format!("-{name}")).args(&all).status().unwrap();
-        assert!(sent.success());
+        let send = |process: &str| {
+            let sent =
+                Command::new("kill").args([&format!("-{name}"), process]).stderr(Stdio::null()).status();
+            sent.unwrap().success()
+        };
+        assert!(send(&postmaster.to_string()));
+        for child in children(postmaster) {
+            // It may have ended since it was found.
+            send(&child);
+        }
     }
 }
 
