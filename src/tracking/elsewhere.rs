@@ -39,13 +39,14 @@ impl Tracking {
                     () = stop.cancelled() => break,
                     event = events.recv() => event,
                 };
-                let heard = match event {
-                    Ok(event) => tracking.hear(&event, &wanted).await,
-                    Err(RecvError::Lagged(_)) => {
-                        wanted.notify_one();
-                        Ok(())
-                    }
+                let event = match event {
+                    Ok(event) => event,
+                    Err(RecvError::Lagged(_)) => Event::Resync,
                     Err(RecvError::Closed) => break,
+                };
+                let heard = tokio::select! {
+                    () = stop.cancelled() => break,
+                    heard = tracking.hear(&event, &wanted) => heard,
                 };
                 if let Err(error) = heard {
                     tracing::warn!(%error, "what another node changed could not be read; everybody is looked at");

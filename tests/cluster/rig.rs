@@ -3,6 +3,7 @@
 use crate::database;
 use crate::front::Front;
 use cima::app::Node;
+use cima::bus::Event;
 use cima::client::{Answer, Api, Session, Socket, fix};
 use cima::clock::Clock;
 use cima::config::Config;
@@ -13,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
@@ -98,6 +100,11 @@ impl Cluster {
         Api::new(format!("http://{}", self.nodes[n].addr)).unwrap()
     }
 
+    /// What a node hears from now on.
+    pub(crate) fn bells(&self, n: usize) -> Receiver<Event> {
+        self.nodes[n].services.bus.subscribe()
+    }
+
     /// Somebody new, signed in by way of the front.
     pub(crate) async fn person(&self, name: &str) -> Person {
         static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -146,6 +153,19 @@ impl Person {
         let mut socket = self.api.stream(&self.session.access).await.unwrap();
         socket.wait("welcome").await.unwrap();
         socket
+    }
+    /// Waits until the person is known to be in a fence.
+    pub(crate) async fn is_in(&self, fence: &str, within: Duration) {
+        let path = format!("/v1/people/{}/zones", self.session.user);
+        let until = Instant::now() + within;
+        loop {
+            let zones = self.call("GET", &path, json!({})).await.ok().unwrap();
+            if zones["items"].as_array().unwrap().iter().any(|zone| zone["id"] == fence) {
+                return;
+            }
+            assert!(Instant::now() < until, "not known to be in {fence}: {zones}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
     /// A circle of 150 m around home; its id.
     pub(crate) async fn fence(&self) -> String {
