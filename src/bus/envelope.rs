@@ -60,6 +60,9 @@ struct Fields<'a> {
     claim: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     session: Option<SessionId>,
+    /// The first fix in event order: `fixed_at` and the phone's own number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    from: Option<(Timestamp, i64)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sealed: Option<String>,
 }
@@ -92,6 +95,7 @@ impl Envelope {
             device: None,
             claim: None,
             session: None,
+            from: None,
             sealed: None,
         };
         let kind = match &self.said {
@@ -125,6 +129,19 @@ impl Envelope {
                 fields.sealed = Some(STANDARD_NO_PAD.encode(sealed.bytes()));
                 "position"
             }
+            Said::Event(Event::FencesChanged { owner }) => {
+                fields.subject = Some(*owner);
+                "fences_changed"
+            }
+            Said::Event(Event::TrackedChanged { user }) => {
+                fields.subject = Some(*user);
+                "tracked_changed"
+            }
+            Said::Event(Event::FixesRecorded { user, device, from }) => {
+                (fields.subject, fields.device, fields.from) = (Some(*user), Some(*device), Some(*from));
+                "fixes_recorded"
+            }
+            Said::Event(Event::Rescheduled) => "rescheduled",
             Said::Event(Event::Resync) => "resync",
             Said::Hello => "hello",
             Said::Watching(people) => {
@@ -166,6 +183,18 @@ impl Envelope {
                 let sealed = STANDARD_NO_PAD.decode(sealed).map_err(|_| Unreadable::Kind)?;
                 Said::Event(Event::Position { subject, sealed: Sealed::new(sealed) })
             }
+            "fences_changed" => {
+                Said::Event(Event::FencesChanged { owner: fields.subject.ok_or(Unreadable::Kind)? })
+            }
+            "tracked_changed" => {
+                Said::Event(Event::TrackedChanged { user: fields.subject.ok_or(Unreadable::Kind)? })
+            }
+            "fixes_recorded" => Said::Event(Event::FixesRecorded {
+                user: fields.subject.ok_or(Unreadable::Kind)?,
+                device: fields.device.ok_or(Unreadable::Kind)?,
+                from: fields.from.ok_or(Unreadable::Kind)?,
+            }),
+            "rescheduled" => Said::Event(Event::Rescheduled),
             "resync" => Said::Event(Event::Resync),
             "hello" => Said::Hello,
             "watching" => Said::Watching(fields.people),
@@ -211,6 +240,17 @@ mod tests {
                 event(Event::Position { subject: ADA, sealed: Sealed::new(b"opaque to the bus".to_vec()) }),
                 golden!("position"),
             ),
+            (event(Event::FencesChanged { owner: ADA }), golden!("fences_changed")),
+            (event(Event::TrackedChanged { user: ADA }), golden!("tracked_changed")),
+            (
+                event(Event::FixesRecorded {
+                    user: ADA,
+                    device: DeviceId(Uuid::from_u128(0xd)),
+                    from: (Timestamp::from_unix_ms(1_764_000_000_000), 9),
+                }),
+                golden!("fixes_recorded"),
+            ),
+            (event(Event::Rescheduled), golden!("rescheduled")),
             (event(Event::Resync), golden!("resync")),
             (Said::Hello, golden!("hello")),
             (Said::Watching(vec![ADA, BO]), golden!("watching")),

@@ -187,6 +187,11 @@ impl Registry {
                     }
                 });
             }
+            // Not for sockets.
+            Event::FencesChanged { .. }
+            | Event::TrackedChanged { .. }
+            | Event::FixesRecorded { .. }
+            | Event::Rescheduled => {}
             Event::Resync => self.each(|s| s.mailbox.resync()),
         }
     }

@@ -4,6 +4,7 @@
 //! [`Recorder`] makes fixes durable in groups; a [`Person`] holds the tracker of somebody's tracked device and
 //! rebuilds it from the store; [`Tracking`] is the service that the doors call.
 
+mod elsewhere;
 mod evaluate;
 mod event_order;
 mod fence;

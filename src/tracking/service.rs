@@ -50,10 +50,12 @@ pub struct Tracking {
     pub(super) store: Arc<dyn TrackingStore>,
     pub(super) fixes: Arc<dyn FixStore>,
     recorder: Recorder,
-    people: DashMap<UserId, Weak<Person>>,
+    pub(super) people: DashMap<UserId, Weak<Person>>,
     sink: TransitionSink,
     rebuilds: mpsc::Sender<Rebuild>,
-    bus: Bus,
+    /// Whether this node folds; others only store.
+    folds: bool,
+    pub(super) bus: Bus,
     pub(super) clock: Clock,
     pub(super) kept: Kept,
     node: NodeId,
@@ -61,17 +63,20 @@ pub struct Tracking {
 }
 
 impl Tracking {
-    /// The service and its tasks. `sink` leads to the engine that stores transitions.
+    /// The service and its tasks. `sink` leads to the engine that stores transitions; without one this node folds nothing:
+    /// what it stores is for others to fold.
     pub fn start(
         store: Arc<dyn TrackingStore>,
         fixes: Arc<dyn FixStore>,
-        sink: TransitionSink,
+        sink: Option<TransitionSink>,
         bus: Bus,
         clock: Clock,
         kept: Kept,
         tasks: &Tasks,
     ) -> Arc<Self> {
-        let (rebuilds, mut asked) = mpsc::channel::<Rebuild>(REBUILDS);
+        let folds = sink.is_some();
+        let sink = sink.unwrap_or_else(|| mpsc::channel(1).0);
+        let (rebuilds, asked) = mpsc::channel::<Rebuild>(REBUILDS);
         let node = NodeId::fresh(&clock);
         let builder = Builder {
             store: Arc::clone(&store),
@@ -81,6 +86,28 @@ impl Tracking {
             node,
             stop: tasks.stop(),
         };
+        let recorder = Recorder::start(Arc::clone(&fixes), tasks);
+        let tracking = Arc::new(Self {
+            store,
+            fixes,
+            recorder,
+            people: DashMap::new(),
+            sink,
+            rebuilds,
+            folds,
+            bus,
+            clock,
+            kept,
+            node,
+            stop: tasks.stop(),
+        });
+        if folds {
+            tracking.start_folding(builder, asked, tasks);
+        }
+        tracking
+    }
+
+    fn start_folding(self: &Arc<Self>, builder: Builder, mut asked: mpsc::Receiver<Rebuild>, tasks: &Tasks) {
         let stop = tasks.stop();
         tasks.spawn("trackers", async move {
             let mut building = FuturesUnordered::new();
@@ -92,21 +119,7 @@ impl Tracking {
                 }
             }
         });
-        let recorder = Recorder::start(Arc::clone(&fixes), tasks);
-        let tracking = Arc::new(Self {
-            store,
-            fixes,
-            recorder,
-            people: DashMap::new(),
-            sink,
-            rebuilds,
-            bus,
-            clock,
-            kept,
-            node,
-            stop: tasks.stop(),
-        });
-        let (sweeper, stop) = (Arc::downgrade(&tracking), tasks.stop());
+        let (sweeper, stop) = (Arc::downgrade(self), tasks.stop());
         tasks.spawn("tracker-sweep", async move {
             loop {
                 tokio::select! {
@@ -120,7 +133,7 @@ impl Tracking {
                 }
             }
         });
-        tracking
+        self.start_listening(tasks);
     }
 
     fn sweep(&self) {
@@ -158,6 +171,10 @@ impl Tracking {
 
     /// Opens a device's way in. `tracked` is the person's tracked device.
     pub fn attach(&self, user: UserId, device: DeviceId, tracked: Option<DeviceId>) -> Ingest {
+        if !self.folds {
+            let person = Person::new(user, None, self.sink.clone(), self.rebuilds.clone());
+            return Ingest { person: Arc::new(person), device };
+        }
         let mut entry = self.people.entry(user).or_default();
         let person = entry.upgrade().unwrap_or_else(|| {
             let person = Arc::new(Person::new(user, tracked, self.sink.clone(), self.rebuilds.clone()));
@@ -177,8 +194,12 @@ impl Tracking {
         let position = from.person.observe(from.device, &fixes, now);
         let receipt = {
             let (person, device, fixes) = (Arc::clone(&from.person), from.device, Arc::clone(&fixes));
+            let elsewhere = (!self.folds).then(|| self.bus.clone());
             Box::new(move |recorded: Recorded| {
                 person.recorded(device, &fixes, &recorded);
+                if let (Some(bus), Some(from)) = (elsewhere, fixes.iter().map(Fix::order).min()) {
+                    bus.ring_elsewhere(&Event::FixesRecorded { user: person.user(), device, from });
+                }
                 receipt(recorded);
             })
         };
@@ -191,18 +212,30 @@ impl Tracking {
         true
     }
 
+    /// Somebody whose fixes are coming in here.
+    pub(super) fn person(&self, user: UserId) -> Option<Arc<Person>> {
+        self.people.get(&user).and_then(|person| person.upgrade())
+    }
+
+    /// Trackers that wait to be built.
+    pub(super) fn rebuilds_waiting(&self) -> usize {
+        self.rebuilds.max_capacity() - self.rebuilds.capacity()
+    }
+
     /// The person's fences changed: whoever folds for them takes the new ones.
     pub(super) fn fences_changed(&self, owner: UserId) {
-        if let Some(person) = self.people.get(&owner).and_then(|p| p.upgrade()) {
+        if let Some(person) = self.person(owner) {
             person.rebuild();
         }
+        self.bus.ring_elsewhere(&Event::FencesChanged { owner });
     }
 
     /// The person's tracked device changed.
     pub fn tracked_changed(&self, user: UserId, device: Option<DeviceId>) {
-        if let Some(person) = self.people.get(&user).and_then(|p| p.upgrade()) {
+        if let Some(person) = self.person(user) {
             person.track(device);
         }
+        self.bus.ring_elsewhere(&Event::TrackedChanged { user });
     }
 
     /// Folds what a stop left unfolded: fixes that were acked and whose transitions nobody has seen yet. `brought` are
