@@ -12,6 +12,7 @@ use crate::id::UserId;
 use crate::identity::{Hasher, Identity, SigningKey};
 use crate::journal::{Journal, Limits};
 use crate::push::{Gateway, Push};
+use crate::role::{Role, Roles};
 use crate::runtime::Tasks;
 use crate::services::{Check, Readiness, Services};
 use crate::store::{self, Stores};
@@ -93,6 +94,10 @@ impl Node {
     /// # Errors
     /// When the data folder, the key, the store or the address cannot be used; the message says which.
     pub async fn start(config: &Config, clock: Clock) -> anyhow::Result<Self> {
+        let roles = config.role;
+        if let Some(refusal) = roles.refusal(config.database_url.is_some(), config.redis_url.is_some()) {
+            bail!(refusal);
+        }
         telemetry::metrics();
         push::install_crypto();
         let settings = push::settings(&config.push)?;
@@ -112,9 +117,9 @@ impl Node {
         let identity =
             Identity::start(stores.identity.clone(), hasher, key, bus.clone(), clock.clone()).await?;
         let identity = Arc::new(identity);
-        identity.start_revocations(&tasks);
         let trust = Arc::new(Trust::new(stores.trust.clone(), bus.clone(), clock.clone()));
-        let sink = Engine::start(stores.alerts.clone(), bus.clone(), &tasks);
+        let folds = roles.has(Role::Tracking);
+        let sink = folds.then(|| Engine::start(stores.alerts.clone(), bus.clone(), &tasks));
         let tracking = Tracking::start(
             stores.tracking.clone(),
             fixes,
@@ -131,10 +136,10 @@ impl Node {
             bus.clone(),
             clock.clone(),
         );
-        alerts.start_timers(&tasks);
-        alerts.start_retention(&tasks);
         let providers = push::providers(&settings, &clock)?;
-        Gateway::start(stores.push.clone(), &providers, &bus, &clock, &tasks).await?;
+        if roles.has(Role::Push) {
+            Gateway::start(stores.push.clone(), &providers, &bus, &clock, &tasks).await?;
+        }
         let push = Push::new(stores.push.clone(), providers, settings.guard, clock.clone());
         let health = Arc::new(Health { stores: Arc::clone(&stores), draining: AtomicBool::new(false) });
         let services = Services {
@@ -147,16 +152,24 @@ impl Node {
             clock,
             readiness: health.clone(),
         };
-        let brought = journal.as_ref().map(|journal| journal.brought().clone()).unwrap_or_default();
-        let recovered = services.tracking.recover(&brought).await?;
-        if recovered > 0 {
-            tracing::info!(people = recovered, "fixes from before the stop are folded now");
+        if roles.has(Role::Alerts) {
+            services.alerts.start_timers(&tasks);
+            services.alerts.start_retention(&tasks);
         }
-        start_ledger(&services, &tasks);
-        start_metrics(&tasks);
+        if roles.has_door() {
+            services.identity.start_revocations(&tasks);
+            start_ledger(&services, &tasks);
+        }
+        start_metrics(roles, &tasks);
         let registry = Arc::new(Registry::default());
-        registry.start_router(&services.bus, &tasks);
-        start_poll(&services, &registry, &tasks);
+        if folds {
+            if services.bus.is_shared() {
+                services.tracking.start_living(&tasks);
+            }
+            recover(&services, journal.as_deref()).await?;
+            registry.start_router(&services.bus, &tasks);
+            start_poll(&services, &registry, &tasks);
+        }
         let stop_serving = CancellationToken::new();
         let addr = serve(config, &services, &registry, &tasks, &stop_serving).await?;
         let drain = Duration::from_secs(config.drain_s);
@@ -201,6 +214,7 @@ impl Node {
         let ended = self.tasks.shut_down(self.drain + Duration::from_secs(1)).await;
         let flushed = self.services.trust.ledger().flush().await.is_ok();
         let (tasks, stores, journal) = (self.tasks.clone(), Arc::clone(&self.stores), self.journal.clone());
+        let node = self.services.tracking.node();
         let drain = self.drain;
         drop(self);
         let last = tasks.wait_last(drain + Duration::from_secs(1)).await;
@@ -208,6 +222,9 @@ impl Node {
             && let Err(error) = journal.flush().await
         {
             tracing::warn!(%error, "the next start moves the rest of the notebook to the store");
+        }
+        if let Err(error) = stores.tracking.node_ends(node).await {
+            tracing::warn!(%error, "the other nodes notice by themselves that this one is gone");
         }
         stores.close().await;
         closed && ended && flushed && last
@@ -219,6 +236,16 @@ impl Node {
         let asked = tokio::time::timeout(ASKING, self.services.alerts.people_in_open()).await;
         asked.ok().and_then(Result::ok).unwrap_or_default()
     }
+}
+
+/// Folds what a stop left unfolded.
+async fn recover(services: &Services, journal: Option<&Journal>) -> anyhow::Result<()> {
+    let brought = journal.map(|journal| journal.brought().clone()).unwrap_or_default();
+    let recovered = services.tracking.recover(&brought).await?;
+    if recovered > 0 {
+        tracing::info!(people = recovered, "fixes from before the stop are folded now");
+    }
+    Ok(())
 }
 
 async fn serve(
@@ -234,7 +261,7 @@ async fn serve(
         write_deadline: Duration::from_secs(config.write_deadline_s),
     };
     let stream = Stream::new(services.clone(), Arc::clone(registry), settings);
-    let public = http::router(services.clone(), config.admin_listen.is_none(), stream.router());
+    let public = http::router(services.clone(), config.admin_listen.is_none(), stream.router(), config.role);
     let addr = listen(config.listen, public, "http", tasks, stop).await?;
     if let Some(admin) = config.admin_listen {
         listen(admin, http::admin_router(services.clone()), "admin", tasks, stop).await?;
@@ -289,10 +316,15 @@ fn bus(config: &Config, clock: &Clock, tasks: &Tasks) -> anyhow::Result<Bus> {
 }
 
 /// Folds what was measured into its buckets, also where nobody asks for the metrics: until then each value is kept.
-fn start_metrics(tasks: &Tasks) {
+fn start_metrics(roles: Roles, tasks: &Tasks) {
+    for role in roles.iter() {
+        metrics::gauge!("cima_role", "role" => role.word()).set(1.0);
+    }
     let (Some(metrics), stop) = (telemetry::metrics(), tasks.stop()) else { return };
     tasks.spawn("metrics", async move {
         while tokio::time::timeout(FOLD, stop.cancelled()).await.is_err() {
+            let alive = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+            metrics::gauge!("cima_tasks").set(alive as f64);
             metrics.run_upkeep();
         }
     });

@@ -76,7 +76,7 @@ pub async fn run() -> anyhow::Result<ExitCode> {
 
 async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
     let node = Node::start(config, Clock::system()).await?;
-    tracing::info!(listen = %node.addr, data_dir = %config.data_dir.display(), "cima serves");
+    tracing::info!(role = %config.role, listen = %node.addr, data_dir = %config.data_dir.display(), "cima serves");
     // A line that a script can wait for, whatever the log level.
     println!("cima listens on http://{}", node.addr);
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

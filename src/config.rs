@@ -1,6 +1,7 @@
 //! The settings of a node. Each is a flag and an environment variable; a flag wins over the environment, that over
 //! the default. With none set a node runs whole in one process on an embedded store.
 
+use crate::role::Roles;
 use crate::store::Place;
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -15,6 +16,9 @@ pub struct Config {
     /// Where metrics and the details of readiness are served instead of on the public address.
     #[arg(long, env = "CIMA_ADMIN_LISTEN")]
     pub admin_listen: Option<SocketAddr>,
+    /// What this node does, separated by commas: `api`, `tracking`, `alerts`, `push`, or `all` of it.
+    #[arg(long, env = "CIMA_ROLE", default_value = "all")]
+    pub role: Roles,
     /// The folder of the embedded store and the signing key; made if missing.
     #[arg(long, env = "CIMA_DATA_DIR", default_value = "./cima-data")]
     pub data_dir: PathBuf,
@@ -135,6 +139,7 @@ impl Config {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             admin_listen: None,
+            role: Roles::ALL,
             data_dir,
             signing_key_file: None,
             database_url: None,

@@ -1,5 +1,6 @@
 //! `cima doctor`: can this machine run the server, and what is to be done where it cannot.
 
+use crate::bus::{self, BusError};
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::store;
@@ -28,6 +29,7 @@ use Finding::{Bad, Good, Look};
 pub async fn run(config: &Config) -> ExitCode {
     let clock = Clock::system();
     let findings = [
+        ("role", role(config)),
         ("data folder", data_dir(&config.data_dir)),
         ("sync to disk", sync_time(&config.data_dir, &clock)),
         ("address", address(config)),
@@ -36,6 +38,7 @@ pub async fn run(config: &Config) -> ExitCode {
         ("clock", time(&clock)),
         ("open files", open_files()),
         ("store", store(config, &clock).await),
+        ("redis", redis(config).await),
     ];
     let mut bad = 0;
     for (name, finding) in findings {
@@ -54,6 +57,13 @@ pub async fn run(config: &Config) -> ExitCode {
         if bad == 0 { "cima can run here." } else { "cima cannot run here; see the lines marked BAD." }
     );
     if bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn role(config: &Config) -> Finding {
+    match config.role.refusal(config.database_url.is_some(), config.redis_url.is_some()) {
+        Some(refusal) => Bad(refusal),
+        None => Good(config.role.to_string()),
+    }
 }
 
 fn data_dir(dir: &Path) -> Finding {
@@ -101,6 +111,9 @@ fn signing_key(config: &Config) -> Finding {
             Ok(_) => Good(file.display().to_string()),
             Err(error) => Bad(format!("{}: {error}", file.display())),
         },
+        Err(_) if config.signing_key_file.is_none() && config.database_url.is_some() => {
+            Bad("a token of one node must be good on all: give every node the same --signing-key-file".into())
+        }
         Err(_) if config.signing_key_file.is_none() => {
             Good("none yet; one is made at the first start".into())
         }
@@ -152,4 +165,16 @@ async fn store(config: &Config, clock: &Clock) -> Finding {
     };
     stores.close().await;
     finding
+}
+
+async fn redis(config: &Config) -> Finding {
+    let Some(url) = &config.redis_url else { return Good("none; this node is alone".into()) };
+    match bus::reach(url).await {
+        Ok(()) => Good("it answers".into()),
+        // A node starts without it, and looks into the store for what it does not hear.
+        Err(error @ BusError::Silent(_)) => {
+            Look(format!("{error}; what other nodes do shows late until it does"))
+        }
+        Err(error @ BusError::Address) => Bad(error.to_string()),
+    }
 }

@@ -53,6 +53,8 @@ ids! {
     GeofenceId
     /// A zone that everybody may know of.
     ZoneId
+    /// A process that serves.
+    NodeId
     /// An emergency; the raising phone makes it.
     EmergencyId
     /// A timer that a person completes, or their contacts are told.

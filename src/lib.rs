@@ -16,7 +16,7 @@
 //! - **Cellar**: [`store`] (everything that must not be lost).
 //! - **Notebook**: [`journal`] (what was acked and is on its way to the store of fixes).
 //! - **Doors**, which hold no rules: [`http`] (REST), [`stream`] (the WebSocket), before [`services`] (the rooms).
-//! - **House**: [`app`] (wires it all), [`config`] (settings), [`cli`] (commands), [`doctor`], [`telemetry`], and
+//! - **House**: [`app`] (wires it all), [`role`] (which part of it a node does), [`config`] (settings), [`cli`] (commands), [`doctor`], [`telemetry`], and
 //!   [`client`] and [`demo`], which only know the public contract.
 
 pub mod alerts;
@@ -35,6 +35,7 @@ pub mod id;
 pub mod identity;
 pub mod journal;
 pub mod push;
+pub mod role;
 pub mod runtime;
 pub mod services;
 pub mod store;

@@ -11,6 +11,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("clock", &[]),
     ("runtime", &[]),
+    ("role", &[]),
     ("id", &["clock"]),
     ("geo", &["clock"]),
     ("bus", BASE),
@@ -29,7 +30,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 const BASE: &[&str] = &["id", "clock", "geo", "error", "runtime"];
 const DOOR: &[&str] = &[
     "id", "clock", "geo", "error", "runtime", "bus", "push", "identity", "trust", "tracking", "alerts",
-    "services", "http", "stream",
+    "services", "role", "http", "stream",
 ];
 
 /// Libraries that only some parts may use.

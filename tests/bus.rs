@@ -13,7 +13,7 @@ use cima::clock::Clock;
 use cima::id::{DeviceId, EmergencyId, SessionId, UserId};
 use cima::runtime::Tasks;
 use redis::AsyncCommands;
-use rig::{DEADLINE, Redis, Road};
+use rig::{DEADLINE, Redis, Road, conn};
 use std::time::Duration;
 use tokio::sync::broadcast::Receiver;
 use tokio::time::{Instant, timeout};
@@ -144,7 +144,7 @@ async fn events_reach_other_nodes_once_and_their_own_at_once() {
 async fn emergencies_come_by_the_stream_alone() {
     let redis = Redis::start().await;
     let mut b = End::connected(redis.url()).await;
-    let mut conn = redis.conn().await;
+    let mut conn = conn(&redis).await;
     // The reader is at the end of the stream when it hears the first of these.
     let envelope = |id: u128| {
         format!(
@@ -180,7 +180,7 @@ async fn positions_travel_while_somebody_watches() {
     assert!(!a.bus.is_watched(user(1)));
     let guard = b.bus.watch(user(1));
     until("a knows that b watches", || a.bus.is_watched(user(1))).await;
-    let mut conn = redis.conn().await;
+    let mut conn = conn(&redis).await;
     let channel = format!("cima:pos:{}", user(1));
     let mut n = 0;
     let end = Instant::now() + DEADLINE;
@@ -301,7 +301,7 @@ async fn without_a_probe_a_silent_road_starves() {
 async fn an_emptied_stream_is_read_from_its_beginning() {
     let mut redis = Redis::start().await;
     let (a, mut b) = two(&redis).await;
-    let mut conn = redis.conn().await;
+    let mut conn = conn(&redis).await;
     // Ids far ahead of what the next server gives: to a reader that went on from there, all would be old.
     let _: String = conn.xadd("cima:emergencies", "9999999999999-0", &[("e", "{}")]).await.unwrap();
     a.bus.publish(Event::Visibility { subject: user(1) });
@@ -310,7 +310,7 @@ async fn an_emptied_stream_is_read_from_its_beginning() {
     until("both ends are suspect", || a.bus.is_suspect() && b.bus.is_suspect()).await;
     redis.start_empty().await;
     b.hears(&Event::Resync).await;
-    let mut conn = redis.conn().await;
+    let mut conn = rig::conn(&redis).await;
     let end = Instant::now() + DEADLINE;
     let mut n = 100_u128;
     loop {

@@ -41,6 +41,9 @@ kill -TERM "$server"
 wait "$server" || { cat "$folder/log"; echo "the server did not stop in order"; exit 1; }
 server=
 
+# The same clients over five processes with a role each.
+tests/cluster/run.sh
+
 tests/push/run.sh
 
 # Everything on the embedded store, with the stores' contract on both; then the whole node on PostgreSQL and Redis,

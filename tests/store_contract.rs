@@ -15,6 +15,8 @@ mod database;
 mod emergencies;
 #[path = "store_contract/fixes.rs"]
 mod fixes;
+#[path = "store_contract/folds.rs"]
+mod folds;
 #[path = "store_contract/forgetting.rs"]
 mod forgetting;
 #[path = "store_contract/identity.rs"]
@@ -82,8 +84,12 @@ macro_rules! keeps_every_promise {
                 fences_are_their_owners
                 fences_and_vertices_are_limited
                 a_replaced_fence_has_a_new_revision
-                devices_of_a_person
-                a_checkpoint_moves_only_forward;
+                devices_of_a_person;
+            folds:
+                of_two_that_fold_only_the_later_stores_something
+                a_place_moves_only_forward
+                a_fold_that_was_given_back_is_nobodys
+                a_later_claim_is_a_higher_number;
             transitions:
                 a_commit_is_stored_once
                 states_follow_the_fence

@@ -183,6 +183,31 @@ CREATE TABLE device_tails (
     folded_seq bigint      NOT NULL
 );
 
+-- Nodes that serve, and when each last said so.
+CREATE TABLE nodes (
+    id      uuid        PRIMARY KEY,
+    seen_at timestamptz NOT NULL
+);
+
+-- Which node folds a device's fixes. The token is asked for with whatever it finds, so that of two that both believe to
+-- be the one only the later stores something.
+CREATE SEQUENCE fold_tokens;
+CREATE TABLE folds (
+    device_id uuid   PRIMARY KEY REFERENCES devices (id) ON DELETE CASCADE,
+    token     bigint NOT NULL UNIQUE,
+    node      uuid   NOT NULL,
+    previous  uuid
+);
+
+CREATE INDEX folds_of_node ON folds (node);
+
+-- The newest socket that sends fixes of a device, on whatever node.
+CREATE SEQUENCE stream_claims_made;
+CREATE TABLE stream_claims (
+    device_id uuid   PRIMARY KEY REFERENCES devices (id) ON DELETE CASCADE,
+    claim     bigint NOT NULL
+);
+
 -- History outlives its fence, so geofence_id refers to nothing. `number` is the order in which they were stored.
 CREATE TABLE transitions (
     id          uuid        PRIMARY KEY,

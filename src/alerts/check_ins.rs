@@ -100,12 +100,12 @@ impl CheckIns<'_> {
     /// # Errors
     /// A field out of range, a taken id, or too many that wait.
     pub async fn create(&self, subject: UserId, given: CheckInIn) -> Result<(CheckIn, bool), AlertError> {
-        let Alerts { store, clock, rescheduled, .. } = self.0;
+        let Alerts { store, clock, .. } = self.0;
         let id = given.id.unwrap_or_else(|| CheckInId::fresh(clock));
         let check_in = given.check(subject, id, clock.now())?;
         match store.create_check_in(&check_in, MAX_WAITING).await? {
             CheckInCreated::Created => {
-                rescheduled.notify_one();
+                self.0.reschedule();
                 Ok((check_in, true))
             }
             CheckInCreated::Repeated(known) => Ok((known, false)),
@@ -145,7 +145,7 @@ impl CheckIns<'_> {
                 };
             };
             if self.0.store.change_check_in(&next, &[]).await?.is_some() {
-                self.0.rescheduled.notify_one();
+                self.0.reschedule();
                 return Ok(next);
             }
         }

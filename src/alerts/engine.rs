@@ -36,17 +36,21 @@ async fn run(store: Arc<dyn AlertsStore>, bus: Bus, mut messages: mpsc::Receiver
     let mut group = Vec::new();
     while messages.recv_many(&mut group, GROUP).await > 0 {
         let mut commits = Vec::new();
+        let mut holds = Vec::new();
         let mut barriers = Vec::new();
         for message in group.drain(..) {
             match message {
-                SinkMessage::Batch(batch) => commits.push(commit_of(batch)),
+                SinkMessage::Batch(batch) => {
+                    holds.push(batch.hold.clone());
+                    commits.push(commit_of(batch));
+                }
                 SinkMessage::Barrier(done) => barriers.push(done),
             }
         }
         if !commits.is_empty() {
-            let committed = loop {
+            let folded = loop {
                 match store.commit_transitions(&commits).await {
-                    Ok(committed) => break committed,
+                    Ok(folded) => break folded,
                     Err(error) => {
                         metrics::counter!("cima_engine_failures_total").increment(1);
                         tracing::error!(%error, "transitions could not be stored; they are tried again");
@@ -56,8 +60,14 @@ async fn run(store: Arc<dyn AlertsStore>, bus: Bus, mut messages: mpsc::Receiver
             };
             let transitions: usize = commits.iter().map(|c| c.transitions.len()).sum();
             metrics::counter!("cima_transitions_total").increment(transitions as u64);
-            if !committed.told.is_empty() {
-                bus.publish(Event::Inbox(committed.told.into()));
+            for place in &folded.refused {
+                if let (Some(commit), Some(hold)) = (commits.get(*place), holds.get(*place)) {
+                    hold.lose(!commit.transitions.is_empty() || !commit.retracted.is_empty());
+                    metrics::counter!("cima_folds_lost_total").increment(1);
+                }
+            }
+            if !folded.told.is_empty() {
+                bus.publish(Event::Inbox(folded.told.into()));
             }
         }
         for done in barriers {
@@ -75,6 +85,8 @@ fn commit_of(batch: TransitionBatch) -> TransitionCommit {
         folded_to: batch.folded_to,
         transitions: batch.crossings.into_iter().map(alert_of).collect(),
         retracted: batch.retracted,
+        token: batch.hold.token(),
+        last: batch.last,
     }
 }
 

@@ -37,7 +37,7 @@ pub use raise::{Note, Raise, RaiseIn};
 pub use reach::contact_unreachable;
 pub use refusal::AlertError;
 pub use service::{Accepted, Alerts};
-pub use store::{AlertsStore, Change, Committed, Party, Raised, TransitionAlert, TransitionCommit};
+pub use store::{AlertsStore, Change, Committed, Folded, Party, Raised, TransitionAlert, TransitionCommit};
 pub use store_check_in::{CheckInCreated, CheckInPlace, CheckInStore, Fired};
 pub use store_expiry::ExpiryStore;
 pub use view::{ClaimView, DeliveryView, EmergencyView, contact_view, subject_view};

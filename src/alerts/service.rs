@@ -257,6 +257,7 @@ impl Alerts {
     /// Rings every bell of a changed emergency.
     pub(super) async fn ring(&self, next: &Next, committed: Committed) {
         let emergency = &next.emergency;
+        // Other nodes look when they hear that it changed.
         self.rescheduled.notify_one();
         self.bus.publish(Event::Visibility { subject: emergency.subject });
         if !committed.told.is_empty() {

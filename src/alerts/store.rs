@@ -4,7 +4,7 @@ use super::{AlertDraft, CheckInStore, Delivery, DeliveryState, Emergency, Expiry
 use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::id::{AlertId, DeviceId, EmergencyId, TransitionId, UserId};
-use crate::tracking::{FenceState, Transition};
+use crate::tracking::{FenceState, FoldToken, Transition};
 use crate::trust::Role;
 use async_trait::async_trait;
 use std::time::Duration;
@@ -65,6 +65,19 @@ pub struct TransitionCommit {
     pub transitions: Vec<TransitionAlert>,
     /// Transitions that late fixes undid.
     pub retracted: Vec<TransitionId>,
+    /// Whoever folds the device has the newest.
+    pub token: FoldToken,
+    /// Gives the fold back.
+    pub last: bool,
+}
+
+/// What became of commits of transitions.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Folded {
+    /// Whose inboxes got something, each once.
+    pub told: Vec<UserId>,
+    /// The places of commits that brought an old token; nothing of them is stored.
+    pub refused: Vec<usize>,
 }
 
 /// A person's part in an emergency.
@@ -79,8 +92,9 @@ pub struct Party {
 /// Alerts' part of the cellar.
 #[async_trait]
 pub trait AlertsStore: CheckInStore + ExpiryStore {
-    /// Stores transitions with their alerts. Idempotent by transition id and alert id.
-    async fn commit_transitions(&self, commits: &[TransitionCommit]) -> Stored<Committed>;
+    /// Stores transitions with their alerts, of those commits whose token is their device's newest. Idempotent by
+    /// transition id and alert id.
+    async fn commit_transitions(&self, commits: &[TransitionCommit]) -> Stored<Folded>;
     /// Stores alerts that belong to nothing else.
     async fn tell(&self, alerts: &[AlertDraft]) -> Stored<Committed>;
     /// Raises: finds the emergency of `client_id`, or one to join, or stores this one with its alerts.

@@ -1,7 +1,7 @@
 //! Timers of emergencies (countdowns, expiry) and of check-ins. They are rows, so a restart forgets none.
 
 use super::{AlertError, Alerts, Command, Emergency, State};
-use crate::bus::Event;
+use crate::bus::{Bus, Event};
 use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::runtime::Tasks;
@@ -9,17 +9,25 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::time::Instant;
 
 /// Looks at least so often, whatever the store said was next.
 const LOOK: Duration = Duration::from_secs(30);
 /// Between tries while the store does not answer.
 const RETRY: Duration = Duration::from_millis(500);
 
+/// Between looks while bells of other nodes may be lost, and while they are not.
+const SUSPECT: Duration = Duration::from_millis(500);
+/// See [`SUSPECT`].
+const TRUSTED: Duration = Duration::from_secs(5);
+
 /// Another node may have changed what is due here, or bells were lost that said so.
 async fn changed_elsewhere(events: &mut Receiver<Event>) {
     loop {
         match events.recv().await {
-            Ok(Event::Emergency { .. } | Event::Resync) | Err(RecvError::Lagged(_)) => return,
+            Ok(Event::Emergency { .. } | Event::Rescheduled | Event::Resync) | Err(RecvError::Lagged(_)) => {
+                return;
+            }
             Ok(_) => {}
             // The node is on its way out.
             Err(RecvError::Closed) => std::future::pending().await,
@@ -27,7 +35,27 @@ async fn changed_elsewhere(events: &mut Receiver<Event>) {
     }
 }
 
+/// What another node set may be due before what is known here, and its bell lost.
+async fn time_to_look(bus: &Bus) {
+    if !bus.is_shared() {
+        return std::future::pending().await;
+    }
+    let began = Instant::now();
+    loop {
+        tokio::time::sleep(SUSPECT).await;
+        if bus.is_suspect() || began.elapsed() >= TRUSTED {
+            return;
+        }
+    }
+}
+
 impl Alerts {
+    /// What is due has changed: timers look when, here and on other nodes.
+    pub(super) fn reschedule(&self) {
+        self.rescheduled.notify_one();
+        self.bus.ring_elsewhere(&Event::Rescheduled);
+    }
+
     /// Starts the task that fires what is due.
     pub fn start_timers(self: &Arc<Self>, tasks: &Tasks) {
         let (alerts, stop, mut events) = (Arc::clone(self), tasks.stop(), self.bus.subscribe());
@@ -39,6 +67,7 @@ impl Alerts {
                     () = alerts.clock.sleep_until(next) => {}
                     () = alerts.rescheduled.notified() => {}
                     () = changed_elsewhere(&mut events) => {}
+                    () = time_to_look(&alerts.bus) => {}
                 }
             }
         });

@@ -57,7 +57,12 @@ struct Fields<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     device: Option<DeviceId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    claim: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     session: Option<SessionId>,
+    /// The first fix in event order: `fixed_at` and the phone's own number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    from: Option<(Timestamp, i64)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sealed: Option<String>,
 }
@@ -88,7 +93,9 @@ impl Envelope {
             trace: None,
             people: Vec::new(),
             device: None,
+            claim: None,
             session: None,
+            from: None,
             sealed: None,
         };
         let kind = match &self.said {
@@ -108,6 +115,11 @@ impl Envelope {
                 fields.device = Some(*device);
                 "device_removed"
             }
+            Said::Event(Event::Streams { user, device, claim }) => {
+                fields.subject = Some(*user);
+                (fields.device, fields.claim) = (Some(*device), Some(*claim));
+                "streams"
+            }
             Said::Event(Event::SessionEnded(session)) => {
                 fields.session = Some(*session);
                 "session_ended"
@@ -117,6 +129,19 @@ impl Envelope {
                 fields.sealed = Some(STANDARD_NO_PAD.encode(sealed.bytes()));
                 "position"
             }
+            Said::Event(Event::FencesChanged { owner }) => {
+                fields.subject = Some(*owner);
+                "fences_changed"
+            }
+            Said::Event(Event::TrackedChanged { user }) => {
+                fields.subject = Some(*user);
+                "tracked_changed"
+            }
+            Said::Event(Event::FixesRecorded { user, device, from }) => {
+                (fields.subject, fields.device, fields.from) = (Some(*user), Some(*device), Some(*from));
+                "fixes_recorded"
+            }
+            Said::Event(Event::Rescheduled) => "rescheduled",
             Said::Event(Event::Resync) => "resync",
             Said::Hello => "hello",
             Said::Watching(people) => {
@@ -145,6 +170,12 @@ impl Envelope {
                 Said::Event(Event::Visibility { subject: fields.subject.ok_or(Unreadable::Kind)? })
             }
             "device_removed" => Said::Event(Event::DeviceRemoved(fields.device.ok_or(Unreadable::Kind)?)),
+            "streams" => {
+                let user = fields.subject.ok_or(Unreadable::Kind)?;
+                let device = fields.device.ok_or(Unreadable::Kind)?;
+                let claim = fields.claim.ok_or(Unreadable::Kind)?;
+                Said::Event(Event::Streams { user, device, claim })
+            }
             "session_ended" => Said::Event(Event::SessionEnded(fields.session.ok_or(Unreadable::Kind)?)),
             "position" => {
                 let subject = fields.subject.ok_or(Unreadable::Kind)?;
@@ -152,6 +183,18 @@ impl Envelope {
                 let sealed = STANDARD_NO_PAD.decode(sealed).map_err(|_| Unreadable::Kind)?;
                 Said::Event(Event::Position { subject, sealed: Sealed::new(sealed) })
             }
+            "fences_changed" => {
+                Said::Event(Event::FencesChanged { owner: fields.subject.ok_or(Unreadable::Kind)? })
+            }
+            "tracked_changed" => {
+                Said::Event(Event::TrackedChanged { user: fields.subject.ok_or(Unreadable::Kind)? })
+            }
+            "fixes_recorded" => Said::Event(Event::FixesRecorded {
+                user: fields.subject.ok_or(Unreadable::Kind)?,
+                device: fields.device.ok_or(Unreadable::Kind)?,
+                from: fields.from.ok_or(Unreadable::Kind)?,
+            }),
+            "rescheduled" => Said::Event(Event::Rescheduled),
             "resync" => Said::Event(Event::Resync),
             "hello" => Said::Hello,
             "watching" => Said::Watching(fields.people),
@@ -188,11 +231,26 @@ mod tests {
             ),
             (event(Event::Visibility { subject: ADA }), golden!("visibility")),
             (event(Event::DeviceRemoved(DeviceId(Uuid::from_u128(0xd)))), golden!("device_removed")),
+            (
+                event(Event::Streams { user: ADA, device: DeviceId(Uuid::from_u128(0xd)), claim: 9 }),
+                golden!("streams"),
+            ),
             (event(Event::SessionEnded(SessionId(Uuid::from_u128(0x5)))), golden!("session_ended")),
             (
                 event(Event::Position { subject: ADA, sealed: Sealed::new(b"opaque to the bus".to_vec()) }),
                 golden!("position"),
             ),
+            (event(Event::FencesChanged { owner: ADA }), golden!("fences_changed")),
+            (event(Event::TrackedChanged { user: ADA }), golden!("tracked_changed")),
+            (
+                event(Event::FixesRecorded {
+                    user: ADA,
+                    device: DeviceId(Uuid::from_u128(0xd)),
+                    from: (Timestamp::from_unix_ms(1_764_000_000_000), 9),
+                }),
+                golden!("fixes_recorded"),
+            ),
+            (event(Event::Rescheduled), golden!("rescheduled")),
             (event(Event::Resync), golden!("resync")),
             (Said::Hello, golden!("hello")),
             (Said::Watching(vec![ADA, BO]), golden!("watching")),

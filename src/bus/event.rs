@@ -1,5 +1,6 @@
 //! What the bell says.
 
+use crate::clock::Timestamp;
 use crate::id::{DeviceId, EmergencyId, SessionId, UserId};
 use std::fmt;
 use std::sync::Arc;
@@ -23,6 +24,15 @@ pub enum Event {
     },
     /// A device was removed: its sockets close.
     DeviceRemoved(DeviceId),
+    /// A socket of the device sends fixes; those of lower claims close.
+    Streams {
+        /// Whose.
+        user: UserId,
+        /// Which.
+        device: DeviceId,
+        /// Grows with every such socket, on whatever node.
+        claim: i64,
+    },
     /// A session ended: its access tokens are not believed any more.
     SessionEnded(SessionId),
     /// The newest position of somebody who is watched.
@@ -32,6 +42,27 @@ pub enum Event {
         /// What it is only its room knows, and shows only for a grant.
         sealed: Sealed,
     },
+    /// A person's fences changed: whoever folds for them takes the new ones.
+    FencesChanged {
+        /// Whose.
+        owner: UserId,
+    },
+    /// A person's tracked device changed: whoever folds for them reads which it is.
+    TrackedChanged {
+        /// Whose.
+        user: UserId,
+    },
+    /// A node that does not fold has stored fixes.
+    FixesRecorded {
+        /// Whose.
+        user: UserId,
+        /// From which device.
+        device: DeviceId,
+        /// The first of them in event order: `fixed_at` and `seq`.
+        from: (Timestamp, i64),
+    },
+    /// Something is due earlier than it was: whoever fires timers looks when.
+    Rescheduled,
     /// Bells were lost: look everywhere.
     Resync,
 }

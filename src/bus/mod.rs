@@ -11,7 +11,7 @@ mod interest;
 mod shared;
 
 pub use event::{Event, Sealed};
-pub use shared::{BusError, SharedSettings};
+pub use shared::{BusError, SharedSettings, reach};
 
 use crate::clock::Clock;
 use crate::id::UserId;
@@ -60,10 +60,15 @@ impl Bus {
 
     /// Rings the bell, here at once and on other nodes soon. Never waits and never fails.
     pub fn publish(&self, event: Event) {
-        if let Wire::Redis(shared) = &self.wire {
-            shared.send(&event);
-        }
+        self.ring_elsewhere(&event);
         self.ring_here(event);
+    }
+
+    /// Rings the bell of the other nodes: who says it has done here what there is to do.
+    pub fn ring_elsewhere(&self, event: &Event) {
+        if let Wire::Redis(shared) = &self.wire {
+            shared.send(event);
+        }
     }
 
     /// Rings the bell of this node alone.

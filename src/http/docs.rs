@@ -74,10 +74,12 @@ pub(super) fn base() -> Document {
 
 /// The document of the routes with what is true of every operation.
 pub(super) fn complete(mut document: Document) -> Document {
-    for item in document.paths.paths.values_mut() {
+    for (path, item) in &mut document.paths.paths {
+        // What every node answers is never another's.
+        let misdirected = path.starts_with("/v1/").then_some(Code::Misdirected);
         for operation in operations(item) {
             let responses = &mut operation.responses.responses;
-            for code in [Code::Internal, Code::Unavailable] {
+            for code in [Code::Internal, Code::Unavailable].into_iter().chain(misdirected) {
                 let status = code.status().as_u16().to_string();
                 responses.entry(status).or_insert_with(|| RefOr::T(refusal(&[code])));
             }
@@ -185,6 +187,7 @@ mod tests {
                 let responses = operation["responses"].as_object().unwrap();
                 assert!(responses.keys().any(|s| s.starts_with('2')), "{method} {path} has no answer");
                 assert!(responses.contains_key("503"), "{method} {path}");
+                assert_eq!(responses.contains_key("421"), path.starts_with("/v1/"), "{method} {path}");
                 let open = operation.get("security").is_none();
                 assert!(open || responses.contains_key("401"), "{method} {path} names no 401");
                 assert!(operation["tags"].as_array().is_some_and(|t| !t.is_empty()), "{method} {path}");

@@ -1,6 +1,7 @@
 //! What every request passes: it is counted, bounded in time, finished once begun, and a panic is an answer.
 
 use super::Problem;
+use crate::role::Roles;
 use crate::runtime::detach;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, Method, header};
@@ -26,6 +27,14 @@ pub(super) async fn observe(request: Request, next: Next) -> Response {
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
+}
+
+/// Says which role answers a path that this node does not: that it were not there would be wrong.
+pub(super) async fn direct(State(roles): State<Roles>, request: Request, next: Next) -> Response {
+    match roles.misdirected(request.uri().path()) {
+        Some(role) => Problem::misdirected(role).into_response(),
+        None => next.run(request).await,
+    }
 }
 
 /// A client may invent methods; a label may not have as many values.

@@ -29,6 +29,7 @@ mod sessions;
 
 pub use problem::Problem;
 
+use crate::role::Roles;
 use crate::services::Services;
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -42,9 +43,9 @@ const DEADLINE: Duration = Duration::from_secs(15);
 /// For one request that may carry megabytes over a phone's uplink.
 const UPLOAD_DEADLINE: Duration = Duration::from_secs(60);
 
-/// Everything that is served to the public, the stream's door beside this one; with the metrics, if operators have no
-/// address of their own.
-pub fn router(services: Services, with_metrics: bool, stream: Router) -> Router {
+/// Everything that is served to the public by a node with these roles, the stream's door beside this one; with the metrics,
+/// if operators have no address of their own.
+pub fn router(services: Services, with_metrics: bool, stream: Router, roles: Roles) -> Router {
     let (routes, api) = routes(with_metrics).split_for_parts();
     routes
         .with_state(services)
@@ -54,6 +55,7 @@ pub fn router(services: Services, with_metrics: bool, stream: Router) -> Router 
         .method_not_allowed_fallback(async || {
             Problem::new(problem::Code::MethodNotAllowed, "this path does not take this method")
         })
+        .layer(from_fn_with_state(roles, middleware::direct))
         .layer(from_fn(middleware::observe))
 }
 

@@ -6,6 +6,7 @@ use crate::error::StoreError;
 use crate::geo::ShapeFault;
 use crate::identity::IdentityError;
 use crate::push::PushError;
+use crate::role::Role;
 use crate::tracking::TrackingError;
 use crate::trust::TrustError;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -25,6 +26,7 @@ pub(super) enum Code {
     PinWrong,
     NotFound,
     NotAvailable,
+    Misdirected,
     MethodNotAllowed,
     Conflict,
     TooLarge,
@@ -46,6 +48,9 @@ impl Code {
             Self::PinWrong => ("pin_wrong", StatusCode::FORBIDDEN, "Wrong PIN"),
             Self::NotFound => ("not_found", StatusCode::NOT_FOUND, "Not found"),
             Self::NotAvailable => ("not_available", StatusCode::NOT_FOUND, "Not available"),
+            Self::Misdirected => {
+                ("misdirected", StatusCode::MISDIRECTED_REQUEST, "Another node answers this")
+            }
             Self::MethodNotAllowed => {
                 ("method_not_allowed", StatusCode::METHOD_NOT_ALLOWED, "Method not allowed")
             }
@@ -134,6 +139,14 @@ impl Problem {
     /// A position that cannot be seen: the same bytes for every reason.
     pub(super) fn not_available() -> Self {
         Self::new(Code::NotAvailable, "not available")
+    }
+
+    /// A path that nodes of another role answer.
+    pub(super) fn misdirected(to: Role) -> Self {
+        Self::new(
+            Code::Misdirected,
+            format!("this node does not answer this path; ask one with role {}", to.word()),
+        )
     }
 
     /// Something that may work later.

@@ -69,7 +69,9 @@ fn start_bell(bells: Vec<Arc<Notify>>, bus: &Bus, tasks: &Tasks) {
                 event = events.recv() => event,
             };
             match event {
-                Ok(Event::Inbox(_)) | Err(RecvError::Lagged(_)) => bells.iter().for_each(|b| b.notify_one()),
+                Ok(Event::Inbox(_) | Event::Resync) | Err(RecvError::Lagged(_)) => {
+                    bells.iter().for_each(|b| b.notify_one());
+                }
                 Ok(_) => {}
                 Err(RecvError::Closed) => break,
             }

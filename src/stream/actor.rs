@@ -98,6 +98,7 @@ impl Actor {
             session: caller.session(),
             mailbox: Arc::clone(&mailbox),
             sends_fixes: Arc::clone(&fixes.any),
+            claim: Arc::clone(&fixes.claim),
         };
         let registration = stream.registry.join(caller.user, registered);
         let watches = Watches::new(id, Arc::clone(&stream.registry), Arc::clone(&mailbox));

@@ -42,9 +42,9 @@ const ABOUT: &str = "One WebSocket is a person's device: it sends fixes and emer
 
 const TOKEN: &str = "Give the token as `Authorization: Bearer <token>`, or where headers cannot be set (browsers) as \
     the subprotocol list `cima.v1.json, bearer.<token>`; no subprotocol means JSON. A bad token is refused with 401, \
-    or, if it was given as a subprotocol, by closing with 4401. A distress token sends fixes, raises and ends \
-    emergencies, and reads nothing. A socket outlives its token for fixes and emergencies; positions need a current \
-    one, given with a `token` frame.";
+    or, if it was given as a subprotocol, by closing with 4401; a node that does not serve streams refuses with 421. \
+    A distress token sends fixes, raises and ends emergencies, and reads nothing. A socket outlives its token for fixes \
+    and emergencies; positions need a current one, given with a `token` frame.";
 
 /// The AsyncAPI 3.0 document of the stream.
 pub fn document() -> Value {

@@ -2,10 +2,11 @@
 
 use super::actor::{Actor, Step};
 use super::protocol::PlainFrame;
+use crate::bus::Event;
 use crate::geo::{FixRefusal, RawFix};
 use crate::tracking::{Ingest, Recorded};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 /// What a socket knows of its fixes.
@@ -13,6 +14,8 @@ use std::time::Duration;
 pub(super) struct Fixes {
     /// Whether this socket has sent any; the registry looks at it.
     pub(super) any: Arc<AtomicBool>,
+    /// Its claim to be the device's stream among all nodes; 0 while it has none.
+    pub(super) claim: Arc<AtomicI64>,
     /// Fixes handed over and not yet on disk.
     pub(super) unacked: usize,
     way_in: Option<(Ingest, Duration)>,
@@ -79,6 +82,7 @@ impl Actor {
                 self.fixes.way_in = Some((way_in, retention.unwrap_or(services.tracking.retention())));
                 self.fixes.any.store(true, Ordering::Relaxed);
                 self.stream.registry.replace_older(caller.user, caller.device, self.id);
+                self.claim_stream();
                 Ok(true)
             }
             (Err(error), _) | (_, Err(error)) => {
@@ -86,6 +90,26 @@ impl Actor {
                 Ok(false)
             }
         }
+    }
+
+    /// Tells other nodes that the phone streams here now. Its fixes do not wait for that, and do not need it.
+    fn claim_stream(&self) {
+        let (services, user, device) = (self.stream.services.clone(), self.caller.user, self.caller.device);
+        if !services.bus.is_shared() {
+            return;
+        }
+        let claim = Arc::clone(&self.fixes.claim);
+        crate::runtime::detach("stream-claim", async move {
+            match services.tracking.claim_stream(device).await {
+                Ok(newest) => {
+                    claim.store(newest, Ordering::Relaxed);
+                    services.bus.publish(Event::Streams { user, device, claim: newest });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "an older socket of a phone may stay open on another node")
+                }
+            }
+        });
     }
 
     /// Frames are on disk: acks up to the lowest fix that is not, whatever order they came in.

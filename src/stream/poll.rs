@@ -3,8 +3,10 @@
 
 use super::Registry;
 use crate::alerts::Versions;
+use crate::id::{DeviceId, UserId};
 use crate::runtime::Tasks;
 use crate::services::Services;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -53,6 +55,7 @@ pub fn start_poll(services: &Services, registry: &Arc<Registry>, tasks: &Tasks) 
 impl Poll {
     async fn look(&mut self, suspect: bool, was_suspect: bool) {
         self.look_at_inboxes().await;
+        self.look_at_claims().await;
         let older = if was_suspect { &self.open } else { &self.before };
         let known = older.as_ref().filter(|_| suspect);
         match self.services.alerts.ring_changed(known).await {
@@ -64,6 +67,24 @@ impl Poll {
         if suspect && self.grants_at.elapsed() >= TRUSTED {
             self.registry.look_at_grants();
             self.grants_at = Instant::now();
+        }
+    }
+
+    async fn look_at_claims(&self) {
+        let streaming: HashMap<DeviceId, UserId> =
+            self.registry.streaming().into_iter().map(|(user, device)| (device, user)).collect();
+        for devices in streaming.keys().copied().collect::<Vec<_>>().chunks(PEOPLE) {
+            match self.services.tracking.stream_claims(devices).await {
+                Ok(claims) => claims.into_iter().for_each(|(device, claim)| {
+                    if let Some(user) = streaming.get(&device) {
+                        self.registry.is_claimed(*user, device, claim);
+                    }
+                }),
+                Err(error) => {
+                    tracing::warn!(%error, "newer sockets of phones could not be looked for; they are again");
+                    return;
+                }
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use crate::runtime::Tasks;
 use dashmap::DashMap;
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 use uuid::Uuid;
@@ -23,6 +23,8 @@ pub(super) struct Socket {
     pub(super) session: Option<SessionId>,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) sends_fixes: Arc<AtomicBool>,
+    /// The number of its claim to be the device's stream among all nodes; 0 while it has none.
+    pub(super) claim: Arc<AtomicI64>,
 }
 
 /// The sockets of one node.
@@ -67,6 +69,26 @@ impl Registry {
         for socket in older.filter(|s| s.sends_fixes.load(Ordering::Relaxed)) {
             socket.mailbox.close(Close::Replaced);
         }
+    }
+
+    /// Devices that send fixes here by a claim.
+    pub(super) fn streaming(&self) -> Vec<(UserId, DeviceId)> {
+        let mut devices = Vec::new();
+        for sockets in &self.people {
+            let streams = sockets.iter().filter(|s| s.claim.load(Ordering::Relaxed) > 0);
+            devices.extend(streams.map(|s| (*sockets.key(), s.device)));
+        }
+        devices
+    }
+
+    /// Closes the sockets of a device whose claim is older: the phone is on another node now.
+    pub(super) fn is_claimed(&self, user: UserId, device: DeviceId, newest: i64) {
+        self.each_of(user, |s| {
+            let claim = s.claim.load(Ordering::Relaxed);
+            if s.device == device && claim > 0 && claim < newest {
+                s.mailbox.close(Close::Replaced);
+            }
+        });
     }
 
     pub(super) fn watch(&self, subject: UserId, id: Uuid, mailbox: &Arc<Mailbox>) {
@@ -157,6 +179,7 @@ impl Registry {
                     }
                 });
             }
+            Event::Streams { user, device, claim } => self.is_claimed(*user, *device, *claim),
             Event::SessionEnded(session) => {
                 self.each(|s| {
                     if s.session == Some(*session) {
@@ -164,6 +187,11 @@ impl Registry {
                     }
                 });
             }
+            // Not for sockets.
+            Event::FencesChanged { .. }
+            | Event::TrackedChanged { .. }
+            | Event::FixesRecorded { .. }
+            | Event::Rescheduled => {}
             Event::Resync => self.each(|s| s.mailbox.resync()),
         }
     }

@@ -4,10 +4,12 @@
 //! [`Recorder`] makes fixes durable in groups; a [`Person`] holds the tracker of somebody's tracked device and
 //! rebuilds it from the store; [`Tracking`] is the service that the doors call.
 
+mod elsewhere;
 mod evaluate;
 mod event_order;
 mod fence;
 mod fences;
+mod hold;
 mod person;
 mod position;
 mod rebuild;
@@ -16,6 +18,7 @@ mod refusal;
 mod retention;
 mod service;
 mod store;
+mod store_folds;
 mod store_retention;
 mod store_zones;
 mod tracker;
@@ -25,6 +28,7 @@ pub use evaluate::{Membership, crosses, evaluate};
 pub use event_order::{event_order, page_start};
 pub use fence::{FenceIn, Geofence, Severity, Transition, Trigger};
 pub use fences::Fences;
+pub use hold::{Held, Hold};
 pub use person::Person;
 pub use position::Position;
 pub use rebuild::Rebuild;
@@ -36,6 +40,7 @@ pub use store::{
     DeviceTail, FenceCreated, FenceState, FixBatch, FixStore, NewFix, StoredFix, StoredTransition,
     TrackingStore,
 };
+pub use store_folds::{FORGOTTEN_AFTER_S, FoldStore, FoldToken, LeftFold, Taken};
 pub use store_retention::{Incident, Keeper, RetentionStore, TrailPart, TrailStore};
 pub use store_zones::ZoneStore;
 pub use tracker::{Crossing, Place, SinkMessage, Tracker, TransitionBatch, TransitionSink};

@@ -7,7 +7,8 @@
 
 use super::rebuild::{Built, Rebuild};
 use super::{
-    Crossing, Place, Position, Recorded, SinkMessage, StoredFix, Tracker, TransitionBatch, TransitionSink,
+    Crossing, Held, Place, Position, Recorded, SinkMessage, StoredFix, Tracker, TransitionBatch,
+    TransitionSink,
 };
 use crate::clock::Timestamp;
 use crate::geo::Fix;
@@ -56,7 +57,9 @@ enum Mode {
     /// Being built. What was in flight when it began, and what came since: the build may or may not read it.
     Building { held: Vec<Arc<[Fix]>>, again: bool },
     /// Folds as fixes come.
-    Ready(Tracker),
+    Ready(Box<Tracker>),
+    /// Another node folds; a fix that comes here takes the fold back.
+    Elsewhere,
 }
 
 impl Fold {
@@ -167,7 +170,7 @@ impl Person {
 
     fn fold_forward(self: &Arc<Self>, fold: &mut Fold, fixes: &Arc<[Fix]>, now: Timestamp) {
         match &mut fold.mode {
-            Mode::Stale => self.ask(fold),
+            Mode::Stale | Mode::Elsewhere => self.ask(fold),
             Mode::Building { held, again } => {
                 held.push(Arc::clone(fixes));
                 if held.iter().map(|f| f.len()).sum::<usize>() > HELD {
@@ -177,6 +180,8 @@ impl Person {
                     fold.owe(places(&held));
                 }
             }
+            // What was folded in vain is on disk or in flight: the build finds it.
+            Mode::Ready(tracker) if tracker.hold().state() != Held::Yes => self.ask(fold),
             Mode::Ready(tracker) => {
                 let mut crossings = Vec::new();
                 for fix in fixes.iter() {
@@ -223,8 +228,14 @@ impl Person {
     /// a fold that could not be stored.
     pub(super) fn settle(self: &Arc<Self>, now: Timestamp) {
         let mut guard = self.lock();
-        if matches!(guard.mode, Mode::Stale) {
-            self.ask(&mut guard);
+        match &guard.mode {
+            Mode::Stale => self.ask(&mut guard),
+            Mode::Ready(tracker) => match tracker.hold().state() {
+                Held::Yes => {}
+                Held::Elsewhere => guard.mode = Mode::Elsewhere,
+                Held::Missing => self.ask(&mut guard),
+            },
+            Mode::Building { .. } | Mode::Elsewhere => {}
         }
         let fold = &mut *guard;
         let Mode::Ready(tracker) = &mut fold.mode else { return };
@@ -248,12 +259,27 @@ impl Person {
         self.build_from(&mut self.lock(), place);
     }
 
+    /// Folds again from there, unless another node folds by now.
+    pub(super) fn look_again(self: &Arc<Self>, from: Place) {
+        let mut fold = self.lock();
+        let ours = match &fold.mode {
+            Mode::Ready(tracker) => tracker.hold().state() == Held::Yes,
+            Mode::Building { .. } | Mode::Stale => true,
+            Mode::Elsewhere => false,
+        };
+        if ours {
+            self.build_from(&mut fold, [from]);
+        }
+    }
+
     /// Builds the tracker again, and folds the history again from these places.
     fn build_from(self: &Arc<Self>, fold: &mut Fold, places: impl IntoIterator<Item = Place>) {
         fold.owe(places);
         match &mut fold.mode {
             Mode::Building { again, .. } => *again = true,
-            Mode::Stale | Mode::Ready(_) => self.ask(fold),
+            // The node that folds does it.
+            Mode::Elsewhere if fold.owed.is_none() => {}
+            Mode::Stale | Mode::Ready(_) | Mode::Elsewhere => self.ask(fold),
         }
     }
 
@@ -269,7 +295,7 @@ impl Person {
 
     /// Makes a built tracker the person's, stores what it found, and folds what came meanwhile.
     pub(super) fn install(self: &Arc<Self>, built: Built, now: Timestamp) {
-        let Built { tracker, found, retracted, read } = built;
+        let Built { tracker, found, retracted, read, .. } = built;
         let mut guard = self.lock();
         let fold = &mut *guard;
         let Mode::Building { held, again } = std::mem::replace(&mut fold.mode, Mode::Stale) else { return };
@@ -288,7 +314,7 @@ impl Person {
         }
         fold.late_since = if fold.late.is_empty() { None } else { Some(now) };
         let batch = tracker.rebuilt(told, retracted);
-        fold.mode = Mode::Ready(tracker);
+        fold.mode = Mode::Ready(Box::new(tracker));
         if let Some(batch) = batch
             && !self.send(fold, batch)
         {
@@ -347,17 +373,14 @@ impl Person {
 }
 
 impl Drop for Person {
-    /// Stores the fold's place, so that a later start folds little again, and decides what waits: nobody else will.
+    /// Stores the fold's place, so that whoever takes it folds little again, decides what waits, and gives the fold back.
     fn drop(&mut self) {
         let fold = self.fold.get_mut().unwrap_or_else(PoisonError::into_inner);
         let Mode::Ready(tracker) = &fold.mode else { return };
         let told = decide(&mut fold.late, tracker, Vec::new(), false);
-        if fold.unsaved == 0 && told.is_empty() {
-            return;
-        }
         if let Some(batch) = tracker.batch(told) {
-            // Full: the next start folds a little more.
-            let _ = self.sink.try_send(SinkMessage::Batch(batch));
+            // Full: the next to take it folds a little more.
+            let _ = self.sink.try_send(SinkMessage::Batch(TransitionBatch { last: true, ..batch }));
         }
     }
 }

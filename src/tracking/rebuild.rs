@@ -4,18 +4,25 @@
 //! of a person is a function of the set of their fixes, in whatever order these arrived.
 
 use super::person::{LATE, Person};
-use super::{Crossing, FixStore, Place, SinkMessage, Tracker, TrackingStore, TransitionSink};
+use super::{Crossing, FixStore, Hold, Place, SinkMessage, Tracker, TrackingStore, TransitionSink};
 use crate::clock::{Clock, Timestamp};
 use crate::error::Stored;
-use crate::id::{DeviceId, TransitionId, UserId};
+use crate::id::{DeviceId, NodeId, TransitionId, UserId};
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
+/// A node that lost a fold has stored what its socket had read, or given that up.
+const SECOND_LOOK: Duration = Duration::from_secs(10);
 /// Fixes read from the store at a time.
 const PAGE: u32 = 2_000;
 /// Fences of one person, at most.
 pub(super) const MAX_FENCES: u32 = 200;
+
+/// Before every fix.
+const BEGINNING: Place = (Timestamp::from_unix_ms(i64::MIN), 0);
 
 /// Somebody whose tracker is to be built.
 pub struct Rebuild(pub(super) Arc<Person>);
@@ -29,6 +36,8 @@ pub(super) struct Built {
     pub(super) retracted: Vec<TransitionId>,
     /// The fixes that were read.
     pub(super) read: HashSet<Place>,
+    /// Another node folded until now, and may still store fixes from here on: look once more when it has.
+    pub(super) look_again: Option<Place>,
 }
 
 /// What building needs.
@@ -37,6 +46,8 @@ pub(super) struct Builder {
     pub(super) fixes: Arc<dyn FixStore>,
     pub(super) sink: TransitionSink,
     pub(super) clock: Clock,
+    pub(super) node: NodeId,
+    pub(super) stop: CancellationToken,
 }
 
 impl Builder {
@@ -47,7 +58,12 @@ impl Builder {
             return;
         };
         match self.build(person.user(), device, owed).await {
-            Ok(built) => person.install(built, self.clock.now()),
+            Ok(built) => {
+                if let Some(from) = built.look_again {
+                    self.look_again(&person, from);
+                }
+                person.install(built, self.clock.now());
+            }
             Err(error) => {
                 tracing::warn!(%error, "a tracker could not be built; it is tried again");
                 person.abandon();
@@ -57,6 +73,8 @@ impl Builder {
 
     async fn build(&self, owner: UserId, device: DeviceId, owed: Option<Place>) -> Stored<Built> {
         self.everything_stored().await;
+        // Before anything is read: what an earlier holder stores after this, it does not.
+        let taken = self.store.take_fold(device, self.node).await?;
         let fences = self.store.fences(owner, None, MAX_FENCES).await?;
         let fences = Arc::new(fences.into_iter().map(Arc::new).collect::<Vec<_>>());
         let tail = self.store.device_tail(device).await?;
@@ -69,11 +87,12 @@ impl Builder {
             Some(start) => self.fixes.at_or_before(device, start).await?.map(|stored| stored.fix),
             None => None,
         };
-        let mut tracker = Tracker::new(owner, device, fences, states, start, previous);
+        let hold = Hold::new(taken.token);
+        let mut tracker = Tracker::new(owner, device, fences, states, start, previous, hold);
         let now = self.clock.now();
         let mut found = Vec::new();
         let mut read = HashSet::new();
-        let mut after = start.unwrap_or((Timestamp::from_unix_ms(i64::MIN), 0));
+        let mut after = start.unwrap_or(BEGINNING);
         loop {
             let page = self.fixes.after(device, after, PAGE).await?;
             for stored in &page {
@@ -96,7 +115,19 @@ impl Builder {
             Some(late) => self.reconcile(device, late, &mut found).await?,
             None => Vec::new(),
         };
-        Ok(Built { tracker, found, retracted, read })
+        let look_again = taken.from_another.then(|| tail.folded_to.unwrap_or(BEGINNING));
+        Ok(Built { tracker, found, retracted, read, look_again })
+    }
+
+    /// Folds again from where another node left off, when whatever that node had in its hands is stored or refused.
+    fn look_again(&self, person: &Arc<Person>, from: Place) {
+        let (person, stop) = (Arc::clone(person), self.stop.clone());
+        crate::runtime::detach("second-look", async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(SECOND_LOOK) => person.look_again(from),
+            }
+        });
     }
 
     /// What late fixes undid; leaves only what is new in `found`.

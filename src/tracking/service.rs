@@ -10,10 +10,12 @@ use crate::bus::{Bus, Event};
 use crate::clock::{Clock, Timestamp};
 use crate::error::Stored;
 use crate::geo::Fix;
-use crate::id::{DeviceId, GeofenceId, UserId};
+use crate::id::{DeviceId, GeofenceId, NodeId, UserId};
 use crate::runtime::Tasks;
 use crate::trust::{Basis, Grant};
 use dashmap::DashMap;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -22,10 +24,18 @@ use tokio_util::sync::CancellationToken;
 
 /// Trackers that may wait to be built; beyond, the sweep asks again.
 const REBUILDS: usize = 1_024;
+/// Trackers that are built at a time.
+const AT_ONCE: usize = 8;
 /// How often late transitions and stale trackers are looked at.
 const SWEEP: Duration = Duration::from_secs(1);
 /// People taken up for a due dwell in one sweep.
 const WOKEN: u32 = 256;
+/// A dwell that its node has not found for so long is any node's.
+const OVERDUE: Duration = Duration::from_secs(5);
+/// Between signs that this node lives, and looks for folds of others that do not.
+const LIVES: Duration = Duration::from_secs(5);
+/// Left folds taken up in one look.
+const LEFT: u32 = 256;
 /// How long somebody is kept whose stream has stopped, until what was found is decided.
 const HELD: Duration = Duration::from_secs(30);
 
@@ -40,42 +50,42 @@ pub struct Tracking {
     pub(super) store: Arc<dyn TrackingStore>,
     pub(super) fixes: Arc<dyn FixStore>,
     recorder: Recorder,
-    people: DashMap<UserId, Weak<Person>>,
+    pub(super) people: DashMap<UserId, Weak<Person>>,
     sink: TransitionSink,
     rebuilds: mpsc::Sender<Rebuild>,
-    bus: Bus,
+    /// Whether this node folds; others only store.
+    folds: bool,
+    pub(super) bus: Bus,
     pub(super) clock: Clock,
     pub(super) kept: Kept,
+    node: NodeId,
     stop: CancellationToken,
 }
 
 impl Tracking {
-    /// The service and its tasks. `sink` leads to the engine that stores transitions.
+    /// The service and its tasks. `sink` leads to the engine that stores transitions; without one this node folds nothing:
+    /// what it stores is for others to fold.
     pub fn start(
         store: Arc<dyn TrackingStore>,
         fixes: Arc<dyn FixStore>,
-        sink: TransitionSink,
+        sink: Option<TransitionSink>,
         bus: Bus,
         clock: Clock,
         kept: Kept,
         tasks: &Tasks,
     ) -> Arc<Self> {
-        let (rebuilds, mut asked) = mpsc::channel::<Rebuild>(REBUILDS);
+        let folds = sink.is_some();
+        let sink = sink.unwrap_or_else(|| mpsc::channel(1).0);
+        let (rebuilds, asked) = mpsc::channel::<Rebuild>(REBUILDS);
+        let node = NodeId::fresh(&clock);
         let builder = Builder {
             store: Arc::clone(&store),
             fixes: Arc::clone(&fixes),
             sink: sink.clone(),
             clock: clock.clone(),
+            node,
+            stop: tasks.stop(),
         };
-        let stop = tasks.stop();
-        tasks.spawn("trackers", async move {
-            loop {
-                tokio::select! {
-                    () = stop.cancelled() => break,
-                    Some(rebuild) = asked.recv() => builder.run(rebuild).await,
-                }
-            }
-        });
         let recorder = Recorder::start(Arc::clone(&fixes), tasks);
         let tracking = Arc::new(Self {
             store,
@@ -84,12 +94,32 @@ impl Tracking {
             people: DashMap::new(),
             sink,
             rebuilds,
+            folds,
             bus,
             clock,
             kept,
+            node,
             stop: tasks.stop(),
         });
-        let (sweeper, stop) = (Arc::downgrade(&tracking), tasks.stop());
+        if folds {
+            tracking.start_folding(builder, asked, tasks);
+        }
+        tracking
+    }
+
+    fn start_folding(self: &Arc<Self>, builder: Builder, mut asked: mpsc::Receiver<Rebuild>, tasks: &Tasks) {
+        let stop = tasks.stop();
+        tasks.spawn("trackers", async move {
+            let mut building = FuturesUnordered::new();
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    Some(rebuild) = asked.recv(), if building.len() < AT_ONCE => building.push(builder.run(rebuild)),
+                    Some(()) = building.next() => {}
+                }
+            }
+        });
+        let (sweeper, stop) = (Arc::downgrade(self), tasks.stop());
         tasks.spawn("tracker-sweep", async move {
             loop {
                 tokio::select! {
@@ -103,7 +133,7 @@ impl Tracking {
                 }
             }
         });
-        tracking
+        self.start_listening(tasks);
     }
 
     fn sweep(&self) {
@@ -117,7 +147,8 @@ impl Tracking {
 
     /// Takes up people of whom a dwell is due and whose stream has stopped; the sweep then finds it.
     async fn wake_dwelling(&self) -> Stored<()> {
-        for (user, device) in self.store.due_dwells(self.clock.now(), WOKEN).await? {
+        let now = self.clock.now();
+        for (user, device) in self.store.due_dwells(now, self.node, now - OVERDUE, WOKEN).await? {
             let known = self.people.get(&user).is_some_and(|p| p.strong_count() > 0);
             if !known {
                 let ingest = self.attach(user, device, Some(device));
@@ -140,6 +171,10 @@ impl Tracking {
 
     /// Opens a device's way in. `tracked` is the person's tracked device.
     pub fn attach(&self, user: UserId, device: DeviceId, tracked: Option<DeviceId>) -> Ingest {
+        if !self.folds {
+            let person = Person::new(user, None, self.sink.clone(), self.rebuilds.clone());
+            return Ingest { person: Arc::new(person), device };
+        }
         let mut entry = self.people.entry(user).or_default();
         let person = entry.upgrade().unwrap_or_else(|| {
             let person = Arc::new(Person::new(user, tracked, self.sink.clone(), self.rebuilds.clone()));
@@ -159,8 +194,12 @@ impl Tracking {
         let position = from.person.observe(from.device, &fixes, now);
         let receipt = {
             let (person, device, fixes) = (Arc::clone(&from.person), from.device, Arc::clone(&fixes));
+            let elsewhere = (!self.folds).then(|| self.bus.clone());
             Box::new(move |recorded: Recorded| {
                 person.recorded(device, &fixes, &recorded);
+                if let (Some(bus), Some(from)) = (elsewhere, fixes.iter().map(Fix::order).min()) {
+                    bus.ring_elsewhere(&Event::FixesRecorded { user: person.user(), device, from });
+                }
                 receipt(recorded);
             })
         };
@@ -173,18 +212,30 @@ impl Tracking {
         true
     }
 
+    /// Somebody whose fixes are coming in here.
+    pub(super) fn person(&self, user: UserId) -> Option<Arc<Person>> {
+        self.people.get(&user).and_then(|person| person.upgrade())
+    }
+
+    /// Trackers that wait to be built.
+    pub(super) fn rebuilds_waiting(&self) -> usize {
+        self.rebuilds.max_capacity() - self.rebuilds.capacity()
+    }
+
     /// The person's fences changed: whoever folds for them takes the new ones.
     pub(super) fn fences_changed(&self, owner: UserId) {
-        if let Some(person) = self.people.get(&owner).and_then(|p| p.upgrade()) {
+        if let Some(person) = self.person(owner) {
             person.rebuild();
         }
+        self.bus.ring_elsewhere(&Event::FencesChanged { owner });
     }
 
     /// The person's tracked device changed.
     pub fn tracked_changed(&self, user: UserId, device: Option<DeviceId>) {
-        if let Some(person) = self.people.get(&user).and_then(|p| p.upgrade()) {
+        if let Some(person) = self.person(user) {
             person.track(device);
         }
+        self.bus.ring_elsewhere(&Event::TrackedChanged { user });
     }
 
     /// Folds what a stop left unfolded: fixes that were acked and whose transitions nobody has seen yet. `brought` are
@@ -194,20 +245,68 @@ impl Tracking {
     /// When the store failed.
     pub async fn recover(&self, brought: &HashMap<DeviceId, Place>) -> Stored<usize> {
         let mut behind = Vec::new();
-        for (user, device, folded_to) in self.store.tracked_devices().await? {
-            let newest = self.fixes.newest(&[device]).await?;
-            let from = brought.get(&device).copied();
-            if from.is_some() || newest.is_some_and(|n| folded_to.is_none_or(|to| n.fix.order() > to)) {
-                behind.push((user, device, from));
+        for left in self.store.left_folds(LEFT).await? {
+            let newest = self.fixes.newest(&[left.device]).await?;
+            let from = brought.get(&left.device).copied();
+            if from.is_some() || newest.is_some_and(|n| left.folded_to.is_none_or(|to| n.fix.order() > to)) {
+                behind.push((left, from));
             }
         }
         let count = behind.len();
-        for (user, device, from) in behind {
-            let ingest = self.attach(user, device, Some(device));
+        for (left, from) in behind {
+            let ingest = self.attach(left.user, left.device, Some(left.device));
             ingest.person.rebuild_from(from);
             self.hold(ingest, HELD);
         }
         Ok(count)
+    }
+
+    /// Starts to say that this node lives, and to take up what nodes left that do not. Only where there are others.
+    pub fn start_living(self: &Arc<Self>, tasks: &Tasks) {
+        let (tracking, stop) = (Arc::downgrade(self), tasks.stop());
+        tasks.spawn("node", async move {
+            loop {
+                let Some(tracking) = tracking.upgrade() else { break };
+                if let Err(error) = tracking.live().await {
+                    tracing::warn!(%error, "other nodes cannot know that this one lives");
+                }
+                drop(tracking);
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    () = tokio::time::sleep(LIVES) => {}
+                }
+            }
+        });
+    }
+
+    async fn live(&self) -> Stored<()> {
+        self.store.node_lives(self.node).await?;
+        let taken_up = self.recover(&HashMap::new()).await?;
+        if taken_up > 0 {
+            tracing::info!(people = taken_up, "what a node left that is gone is folded here");
+        }
+        Ok(())
+    }
+
+    /// By which other nodes know what this one folds.
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// Says that a socket of the device sends fixes here. The number grows with every claim, on whatever node.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub async fn claim_stream(&self, device: DeviceId) -> Stored<i64> {
+        self.store.claim_stream(device).await
+    }
+
+    /// The newest claims of devices.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub async fn stream_claims(&self, devices: &[DeviceId]) -> Stored<Vec<(DeviceId, i64)>> {
+        self.store.stream_claims(devices).await
     }
 
     /// Keeps a person for so long, so that what was found late is decided.

@@ -3,11 +3,11 @@
 //! Two stores: [`TrackingStore`] keeps fences and their states beside alerts; [`FixStore`] keeps fixes in a file
 //! (or table) of their own, so that a flood of fixes is never in front of an alarm.
 
-use super::{Geofence, Membership, RetentionStore, TrailStore, Transition};
+use super::{FoldStore, Geofence, Membership, RetentionStore, TrailStore, Transition};
 use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::geo::Fix;
-use crate::id::{DeviceId, GeofenceId, UserId};
+use crate::id::{DeviceId, GeofenceId, NodeId, UserId};
 use async_trait::async_trait;
 
 /// What became of a new fence.
@@ -62,7 +62,7 @@ pub struct StoredTransition {
 
 /// Fences, their states and their history.
 #[async_trait]
-pub trait TrackingStore: RetentionStore {
+pub trait TrackingStore: RetentionStore + FoldStore {
     /// Creates a fence unless the owner would have more than `max_fences` or `max_vertices`.
     async fn create_fence(
         &self,
@@ -85,10 +85,6 @@ pub trait TrackingStore: RetentionStore {
     async fn delete_fence(&self, owner: UserId, id: GeofenceId) -> Stored<bool>;
     /// What the device's tracker goes on from.
     async fn device_tail(&self, device: DeviceId) -> Stored<DeviceTail>;
-    /// Moves `folded_to` (and nothing else) forward, so that a restart folds little again.
-    async fn checkpoint(&self, device: DeviceId, folded_to: (Timestamp, i64)) -> Stored<()>;
-    /// The tracked devices of all people and how far each was folded: what a start-up looks through.
-    async fn tracked_devices(&self) -> Stored<Vec<(UserId, DeviceId, Option<(Timestamp, i64)>)>>;
     /// The tracked device of a person.
     async fn tracked_device(&self, user: UserId) -> Stored<Option<DeviceId>>;
     /// All devices of a person that are not removed, the tracked one first.
@@ -97,8 +93,15 @@ pub trait TrackingStore: RetentionStore {
     async fn zones_of(&self, owner: UserId, device: DeviceId) -> Stored<Vec<(GeofenceId, String)>>;
     /// The device's transitions at or after `from`, in event order, retracted ones too.
     async fn transitions_since(&self, device: DeviceId, from: Timestamp) -> Stored<Vec<StoredTransition>>;
-    /// People and tracked devices of which a dwell is due at `now`, at most `limit`.
-    async fn due_dwells(&self, now: Timestamp, limit: u32) -> Stored<Vec<(UserId, DeviceId)>>;
+    /// People and tracked devices of which a dwell is due at `now`, at most `limit`. Those whose fold another node has
+    /// only if it was due at `others` already.
+    async fn due_dwells(
+        &self,
+        now: Timestamp,
+        node: NodeId,
+        others: Timestamp,
+        limit: u32,
+    ) -> Stored<Vec<(UserId, DeviceId)>>;
     /// The device's state against each fence just before `before`, from its history. `dwell_at` is left to the tracker.
     async fn states_before(&self, device: DeviceId, before: (Timestamp, i64)) -> Stored<Vec<FenceState>>;
 }

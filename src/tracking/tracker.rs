@@ -1,6 +1,6 @@
 //! A tracker: the fold of one device's fixes, in event order, through the fences of its person.
 
-use super::{FenceState, Geofence, Membership, Transition, Trigger, crosses, evaluate};
+use super::{FenceState, Geofence, Hold, Membership, Transition, Trigger, crosses, evaluate};
 use crate::clock::Timestamp;
 use crate::geo::Fix;
 use crate::id::{DeviceId, GeofenceId, TransitionId, UserId};
@@ -37,6 +37,10 @@ pub struct TransitionBatch {
     pub crossings: Vec<Crossing>,
     /// Undone by late fixes.
     pub retracted: Vec<TransitionId>,
+    /// The right to store it.
+    pub hold: Hold,
+    /// The last batch: with it the fold is given back.
+    pub last: bool,
 }
 
 /// What goes to the engine that stores transitions.
@@ -59,6 +63,7 @@ pub struct Tracker {
     states: HashMap<GeofenceId, FenceState>,
     folded_to: Option<Place>,
     previous: Option<Fix>,
+    hold: Hold,
 }
 
 impl Tracker {
@@ -71,8 +76,9 @@ impl Tracker {
         states: Vec<FenceState>,
         folded_to: Option<Place>,
         previous: Option<Fix>,
+        hold: Hold,
     ) -> Self {
-        let mut tracker = Self { owner, device, fences, states: HashMap::new(), folded_to, previous };
+        let mut tracker = Self { owner, device, fences, states: HashMap::new(), folded_to, previous, hold };
         for mut state in states {
             let fence = tracker.fences.iter().find(|f| f.id == state.fence && f.revision == state.revision);
             if let Some(fence) = fence {
@@ -83,6 +89,10 @@ impl Tracker {
         tracker
     }
 
+    /// The right to store what it finds.
+    pub fn hold(&self) -> &Hold {
+        &self.hold
+    }
     /// The device it folds.
     pub fn device(&self) -> DeviceId {
         self.device
@@ -200,7 +210,8 @@ impl Tracker {
         retracted: Vec<TransitionId>,
     ) -> Option<TransitionBatch> {
         let (owner, device, folded_to) = (self.owner, self.device, self.folded_to?);
-        Some(TransitionBatch { owner, device, states, folded_to, crossings, retracted })
+        let hold = self.hold.clone();
+        Some(TransitionBatch { owner, device, states, folded_to, crossings, retracted, hold, last: false })
     }
 }
 

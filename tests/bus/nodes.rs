@@ -1,6 +1,6 @@
 //! A whole node whose Redis is gone: what another node would write into the store is found without a bell.
 
-use crate::rig::Redis;
+use crate::rig::{Redis, conn};
 use base64::Engine;
 use cima::alerts::{AlertDraft, AlertKind, Alerts, EndWith, Lane, Manner, Raise, Recipients};
 use cima::app::Node;
@@ -216,7 +216,7 @@ async fn a_position_of_another_node_needs_a_grant_here() {
     let (bo, mut contact) = node.listening("bo_near").await;
     let link = node.api.link(&ada, &bo, "bo_near", &["live_location"]).await.unwrap();
     contact.send(&serde_json::json!({"type": "watch", "user": ada.user})).await.unwrap();
-    let mut conn = redis.conn().await;
+    let mut conn = conn(&redis).await;
     let channel = format!("cima:pos:{}", ada.user);
     let listened = async |conn: &mut redis::aio::MultiplexedConnection, message: String| -> usize {
         conn.publish(&channel, message).await.unwrap()

@@ -229,6 +229,8 @@ async fn a_transition_whose_fix_was_acked_is_told_after_a_restart() {
     let place = settings(&node.folder).await.place();
     let stores = cima::store::open(&place, node.clock.clone()).await.unwrap();
     stores.fixes.record(&[lost]).await.unwrap();
+    // And whoever folded then, if there are several, gave nothing back.
+    stores.tracking.take_fold(device, cima::id::NodeId::fresh(&node.clock)).await.unwrap();
     stores.close().await;
     node.start_again().await;
     let bo = Person { api: node.api.clone(), ..bo };

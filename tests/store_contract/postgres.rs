@@ -1,6 +1,6 @@
 //! Postgres: each test has a database of its own on the private server of the test run.
 
-use crate::{Backend, Stores, database};
+use crate::{Backend, Stores, World, database};
 use async_trait::async_trait;
 use cima::clock::Clock;
 use cima::store::postgres;
@@ -54,4 +54,9 @@ impl Backend for Postgres {
         tokio::time::timeout(Duration::from_secs(10), settled).await.expect("calls that do not end");
         admin.close().await.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_node_leaves_that_is_gone_is_found() {
+    crate::folds::what_a_node_leaves_that_is_gone_is_found(&World::over(Postgres::default()).await).await;
 }

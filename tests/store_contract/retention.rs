@@ -7,7 +7,7 @@ use cima::alerts::{
     TransitionCommit,
 };
 use cima::clock::Timestamp;
-use cima::id::{CheckInId, DeviceId, EmergencyId, TransitionId, UserId};
+use cima::id::{CheckInId, DeviceId, EmergencyId, NodeId, TransitionId, UserId};
 use cima::identity::AccountPatch;
 use cima::tracking::{Geofence, Incident, NewFix, StoredFix, TrailPart, Transition, Trigger};
 use cima::trust::{Disclosed, DisclosureKey};
@@ -275,6 +275,8 @@ pub(crate) async fn old_transitions_go_unless_a_state_follows_from_them(w: &Worl
         folded_to,
         transitions,
         retracted: vec![],
+        token: w.tracking.take_fold(phone, NodeId(id())).await.unwrap().token,
+        last: false,
     };
     w.alerts.commit_transitions(&[commit]).await.unwrap();
     let before = w.tracking.states_before(phone, (after(100), 0)).await.unwrap();

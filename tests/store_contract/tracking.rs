@@ -1,10 +1,10 @@
-//! Fences, devices, places in a fold.
+//! Fences and devices.
 
 use crate::world::fence;
 use crate::{T0, World, after, id};
 use cima::geo::{RawShape, Shape};
-use cima::id::{DeviceId, GeofenceId, UserId};
-use cima::tracking::{DeviceTail, FenceCreated, Geofence, Severity, Trigger};
+use cima::id::{GeofenceId, UserId};
+use cima::tracking::{FenceCreated, Geofence, Severity, Trigger};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -116,21 +116,4 @@ pub(crate) async fn devices_of_a_person(w: &World) {
     let expected = vec![devices[2], devices[0], devices[3]];
     assert_eq!(w.tracking.devices_of(anna).await.unwrap(), expected, "the tracked one first");
     assert_eq!(w.tracking.tracked_device(anna).await.unwrap(), Some(devices[2]));
-    assert_eq!(w.tracking.tracked_devices().await.unwrap(), vec![(anna, devices[2], None)]);
-    w.tracking.checkpoint(devices[2], (after(1), 4)).await.unwrap();
-    assert_eq!(w.tracking.tracked_devices().await.unwrap(), vec![(anna, devices[2], Some((after(1), 4)))]);
-}
-
-pub(crate) async fn a_checkpoint_moves_only_forward(w: &World) {
-    let anna = w.person("anna").await;
-    let (phone, _) = w.device(anna).await;
-    assert_eq!(w.tracking.device_tail(phone).await.unwrap(), DeviceTail::default());
-    let steps =
-        [((10, 5), (10, 5)), ((10, 4), (10, 5)), ((9, 9), (10, 5)), ((10, 6), (10, 6)), ((11, 1), (11, 1))];
-    for ((at, seq), (then_at, then_seq)) in steps {
-        w.tracking.checkpoint(phone, (after(at), seq)).await.unwrap();
-        let tail = w.tracking.device_tail(phone).await.unwrap();
-        assert_eq!((tail.folded_to, tail.states.len()), (Some((after(then_at), then_seq)), 0));
-    }
-    w.tracking.checkpoint(DeviceId(id()), (after(1), 1)).await.unwrap();
 }

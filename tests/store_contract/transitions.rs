@@ -2,28 +2,30 @@
 
 use crate::world::{alert, contacts, fence};
 use crate::{World, after, id};
-use cima::alerts::{Committed, TransitionAlert, TransitionCommit};
-use cima::id::{DeviceId, UserId};
-use cima::tracking::{FenceState, Geofence, Membership, Transition, Trigger};
+use cima::alerts::{Folded, TransitionAlert, TransitionCommit};
+use cima::id::{DeviceId, NodeId, UserId};
+use cima::tracking::{FenceState, FoldToken, Geofence, Membership, Transition, Trigger};
 use cima::trust::Scope;
 use std::time::Duration;
 
 /// Somebody with a tracked phone, a fence and a contact who is told.
-struct Tracked {
-    owner: UserId,
-    phone: DeviceId,
+pub(crate) struct Tracked {
+    pub(crate) owner: UserId,
+    pub(crate) phone: DeviceId,
     home: Geofence,
-    contact: UserId,
+    pub(crate) contact: UserId,
+    pub(crate) token: FoldToken,
 }
 
-async fn tracked(w: &World) -> Tracked {
+pub(crate) async fn tracked(w: &World) -> Tracked {
     let owner = w.person("anna").await;
     let (phone, _) = w.device(owner).await;
     w.identity.track(owner, phone).await.unwrap();
     let home = fence(owner, "home");
     w.tracking.create_fence(&home, 200, 50_000).await.unwrap();
     let contact = w.contact(owner, "bob", &[Scope::Alerts], true).await;
-    Tracked { owner, phone, home, contact }
+    let token = w.tracking.take_fold(phone, NodeId(id())).await.unwrap().token;
+    Tracked { owner, phone, home, contact, token }
 }
 
 impl Tracked {
@@ -42,7 +44,7 @@ impl Tracked {
         }
     }
 
-    fn found(&self, kind: Trigger, at: u64) -> TransitionAlert {
+    pub(crate) fn found(&self, kind: Trigger, at: u64) -> TransitionAlert {
         let alert = Some(alert(self.owner, contacts()));
         TransitionAlert { transition: self.transition(kind, at), alert, cooldown: Duration::ZERO }
     }
@@ -55,7 +57,7 @@ impl Tracked {
     }
 
     /// A commit folded to the last of its transitions.
-    fn commit(&self, transitions: Vec<TransitionAlert>) -> TransitionCommit {
+    pub(crate) fn commit(&self, transitions: Vec<TransitionAlert>) -> TransitionCommit {
         let last = transitions.last().map(|t| &t.transition);
         let membership = |t: &Transition| match t.kind {
             Trigger::Exit => Membership::Outside,
@@ -71,6 +73,8 @@ impl Tracked {
             folded_to: last.map_or((after(0), 1), |t| (t.at, t.seq)),
             transitions,
             retracted: vec![],
+            token: self.token,
+            last: false,
         }
     }
 
@@ -84,10 +88,10 @@ pub(crate) async fn a_commit_is_stored_once(w: &World) {
     let t = tracked(w).await;
     let commit = t.commit(vec![t.found(Trigger::Enter, 10), t.found(Trigger::Exit, 20)]);
     let told = w.alerts.commit_transitions(std::slice::from_ref(&commit)).await.unwrap();
-    assert_eq!(told, Committed { told: vec![t.contact] });
+    assert_eq!(told, Folded { told: vec![t.contact], refused: vec![] });
     assert_eq!(w.inbox(t.contact).await.len(), 2);
     let again = w.alerts.commit_transitions(std::slice::from_ref(&commit)).await.unwrap();
-    assert_eq!(again, Committed::default());
+    assert_eq!(again, Folded::default());
     assert_eq!(w.inbox(t.contact).await.len(), 2);
 
     let history = w.tracking.transitions_since(t.phone, after(0)).await.unwrap();
@@ -159,7 +163,13 @@ pub(crate) async fn a_dwell_is_due_until_it_is_found(w: &World) {
     let waits = FenceState { dwell_at: Some(after(60)), ..t.state(Membership::Inside, 10) };
     let entered = TransitionCommit { states: vec![waits], ..t.commit(vec![t.found(Trigger::Enter, 10)]) };
     w.alerts.commit_transitions(&[entered]).await.unwrap();
-    let due = async |at| w.tracking.due_dwells(after(at), 100).await.unwrap().contains(&(t.owner, t.phone));
+    let due = async |at| {
+        w.tracking
+            .due_dwells(after(at), NodeId(id()), after(at), 100)
+            .await
+            .unwrap()
+            .contains(&(t.owner, t.phone))
+    };
     assert_eq!((due(59).await, due(60).await), (false, true));
     let mut dwell = t.found(Trigger::Dwell, 60);
     dwell.transition.seq = 10;

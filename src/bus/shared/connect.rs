@@ -51,6 +51,12 @@ pub(super) async fn commands(client: &Client, answer: Duration) -> RedisResult<M
     within(CONNECT, client.get_multiplexed_async_connection_with_config(&config)).await
 }
 
+/// Asks a server whether it answers.
+pub(super) async fn ping(client: &Client) -> RedisResult<()> {
+    let mut connection = commands(client, ANSWER).await?;
+    redis::cmd("PING").query_async(&mut connection).await
+}
+
 /// One connection that speaks and one that hears. The library hands over what is heard through a queue without a bound,
 /// so whoever listens does nothing but read and pass on.
 pub(super) struct Pair {

@@ -51,6 +51,18 @@ pub enum BusError {
     /// The address has a form that means nothing. It is not repeated here: it may have a password in it.
     #[error("the Redis address cannot be used; write redis://host:6379 or rediss://host:6379")]
     Address,
+    /// Nothing useful answers there.
+    #[error("Redis does not answer: {0}")]
+    Silent(String),
+}
+
+/// Whether Redis answers at this address.
+///
+/// # Errors
+/// When it does not, or the address cannot be used.
+pub async fn reach(url: &str) -> Result<(), BusError> {
+    let client = connect::client(url)?;
+    connect::ping(&client).await.map_err(|error| BusError::Silent(error.to_string()))
 }
 
 /// What the tasks of the shared bus have in common.

@@ -5,8 +5,8 @@ use super::at::At;
 use super::emergencies::{EmergencyRow, all, emergencies};
 use super::failure::read;
 use crate::alerts::{
-    AlertDraft, AlertsStore, Change, Committed, Delivery, DeliveryState, Emergency, Inboxed, Party, Raised,
-    State, TransitionCommit,
+    AlertDraft, AlertsStore, Change, Committed, Delivery, DeliveryState, Emergency, Folded, Inboxed, Party,
+    Raised, State, TransitionCommit,
 };
 use crate::clock::Timestamp;
 use crate::error::{StoreError, Stored};
@@ -47,7 +47,7 @@ macro_rules! parts {
 
 #[async_trait]
 impl AlertsStore for PostgresStore {
-    async fn commit_transitions(&self, commits: &[TransitionCommit]) -> Stored<Committed> {
+    async fn commit_transitions(&self, commits: &[TransitionCommit]) -> Stored<Folded> {
         super::transitions::commit(self, commits).await
     }
 

@@ -12,6 +12,7 @@ mod expiry;
 mod failure;
 mod fences;
 mod fixes;
+mod folds;
 mod forget;
 mod identity;
 mod inbox;

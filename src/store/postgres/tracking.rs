@@ -6,7 +6,7 @@ use super::failure::{read, unreadable};
 use crate::alerts::Lane;
 use crate::clock::Timestamp;
 use crate::error::{StoreError, Stored};
-use crate::id::{DeviceId, GeofenceId, TransitionId, UserId};
+use crate::id::{DeviceId, GeofenceId, NodeId, TransitionId, UserId};
 use crate::tracking::{
     DeviceTail, FenceCreated, FenceState, Geofence, Membership, StoredTransition, TrackingStore, Transition,
     Trigger,
@@ -104,11 +104,6 @@ impl TryFrom<TransitionRow> for StoredTransition {
     }
 }
 
-/// A place in event order, if both columns of it are there.
-fn place(at: Option<At>, seq: Option<i64>) -> Option<(Timestamp, i64)> {
-    Some((at?.0, seq?))
-}
-
 /// Moves a device's place forward and never back; nothing for a device that is not there.
 pub(super) const MOVE_TAIL: &str = "INSERT INTO device_tails (device_id, folded_at, folded_seq)
      SELECT id, $2, $3 FROM devices WHERE id = $1 FOR KEY SHARE
@@ -162,20 +157,6 @@ impl TrackingStore for PostgresStore {
         Ok(DeviceTail { states, folded_to })
     }
 
-    async fn checkpoint(&self, device: DeviceId, folded_to: (Timestamp, i64)) -> Stored<()> {
-        let tail = query(MOVE_TAIL).bind(device.0).bind(At(folded_to.0)).bind(folded_to.1);
-        self.db.write(Lane::Routine, tail).await.map(|_| ())
-    }
-
-    async fn tracked_devices(&self) -> Stored<Vec<(UserId, DeviceId, Option<(Timestamp, i64)>)>> {
-        let tracked = query_as::<_, (Uuid, Uuid, Option<At>, Option<i64>)>(
-            "SELECT d.user_id, d.id, t.folded_at, t.folded_seq
-             FROM devices d LEFT JOIN device_tails t ON t.device_id = d.id WHERE d.tracked",
-        );
-        let rows = read(tracked.fetch_all(&self.db.routine)).await?;
-        Ok(rows.into_iter().map(|(user, id, at, seq)| (UserId(user), DeviceId(id), place(at, seq))).collect())
-    }
-
     async fn tracked_device(&self, user: UserId) -> Stored<Option<DeviceId>> {
         let tracked = query_scalar::<_, Uuid>("SELECT id FROM devices WHERE user_id = $1 AND tracked");
         Ok(read(tracked.bind(user.0).fetch_optional(&self.db.routine)).await?.map(DeviceId))
@@ -208,13 +189,21 @@ impl TrackingStore for PostgresStore {
         rows.into_iter().map(StoredTransition::try_from).collect()
     }
 
-    async fn due_dwells(&self, now: Timestamp, limit: u32) -> Stored<Vec<(UserId, DeviceId)>> {
+    async fn due_dwells(
+        &self,
+        now: Timestamp,
+        node: NodeId,
+        others: Timestamp,
+        limit: u32,
+    ) -> Stored<Vec<(UserId, DeviceId)>> {
         let due = query_as::<_, (Uuid, Uuid)>(
             "SELECT DISTINCT d.user_id, d.id FROM fence_states s
              JOIN devices d ON d.id = s.device_id AND d.tracked
-             WHERE s.dwell_at <= $1 LIMIT $2",
+             LEFT JOIN folds f ON f.device_id = d.id
+             WHERE s.dwell_at <= $1 AND (f.node IS NULL OR f.node = $2 OR s.dwell_at <= $3) LIMIT $4",
         );
-        let rows = read(due.bind(At(now)).bind(i64::from(limit)).fetch_all(&self.db.routine)).await?;
+        let due = due.bind(At(now)).bind(node.0).bind(At(others)).bind(i64::from(limit));
+        let rows = read(due.fetch_all(&self.db.routine)).await?;
         Ok(rows.into_iter().map(|(user, device)| (UserId(user), DeviceId(device))).collect())
     }
 

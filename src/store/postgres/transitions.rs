@@ -6,26 +6,33 @@ use super::connect::{Tx, again};
 use super::inbox::Telling;
 use super::tracking::MOVE_TAIL;
 use super::values::millis;
-use crate::alerts::{Committed, Lane, TransitionAlert, TransitionCommit};
+use crate::alerts::{Folded, Lane, TransitionAlert, TransitionCommit};
 use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::id::{DeviceId, UserId};
+use crate::tracking::FoldToken;
 use sqlx::{query, query_as};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 /// Stores the commits in their order, in one transaction. Those of a device that is gone with its person leave
 /// nothing: an error would hold up everybody else's.
-pub(super) async fn commit(store: &PostgresStore, commits: &[TransitionCommit]) -> Stored<Committed> {
+pub(super) async fn commit(store: &PostgresStore, commits: &[TransitionCommit]) -> Stored<Folded> {
     again(Lane::Routine, || commit_once(store, commits)).await
 }
 
-async fn commit_once(store: &PostgresStore, commits: &[TransitionCommit]) -> Stored<Committed> {
+async fn commit_once(store: &PostgresStore, commits: &[TransitionCommit]) -> Stored<Folded> {
     let mut tx = store.db.begin(Lane::Routine).await?;
     let mut telling = Telling::at(store.clock.now());
     let there = lock_devices(&mut tx, commits).await?;
-    for commit in commits {
+    let tokens = lock_folds(&mut tx, commits).await?;
+    let mut refused = Vec::new();
+    for (place, commit) in commits.iter().enumerate() {
         if !there.contains(&(commit.device, commit.owner)) {
+            continue;
+        }
+        if tokens.get(&commit.device) != Some(&commit.token) {
+            refused.push(place);
             continue;
         }
         keep_states(&mut tx, commit).await?;
@@ -37,10 +44,24 @@ async fn commit_once(store: &PostgresStore, commits: &[TransitionCommit]) -> Sto
             let retract = query("UPDATE transitions SET retracted = true WHERE id = $1 AND device_id = $2");
             tx.run(retract.bind(id.0).bind(commit.device.0)).await?;
         }
+        if commit.last {
+            let give_back = query("DELETE FROM folds WHERE device_id = $1 AND token = $2");
+            tx.run(give_back.bind(commit.device.0).bind(commit.token.0)).await?;
+        }
     }
-    let committed = telling.place(&mut tx).await?;
+    let told = telling.place(&mut tx).await?.told;
     tx.commit().await?;
-    Ok(committed)
+    Ok(Folded { told, refused })
+}
+
+/// The newest token of each device, which stays the newest until the end.
+async fn lock_folds(tx: &mut Tx, commits: &[TransitionCommit]) -> Stored<BTreeMap<DeviceId, FoldToken>> {
+    let devices: Vec<Uuid> = commits.iter().map(|c| c.device.0).collect();
+    let lock = query_as::<_, (Uuid, i64)>(
+        "SELECT device_id, token FROM folds WHERE device_id = ANY ($1) ORDER BY device_id FOR UPDATE",
+    );
+    let tokens = tx.all(lock.bind(devices)).await?;
+    Ok(tokens.into_iter().map(|(device, token)| (DeviceId(device), FoldToken(token))).collect())
 }
 
 /// Those of the commits' devices that are there, each with its person, and stay there until the end. Two nodes that fold

@@ -11,6 +11,7 @@ mod emergencies;
 mod failure;
 mod fences;
 mod fixes;
+mod folds;
 mod forget;
 mod identity;
 mod inbox;
@@ -52,6 +53,7 @@ pub struct SqliteStore {
     fixes: Arc<SqliteFixes>,
     /// Tells whether a link is in force at the moment an alert is stored.
     clock: Clock,
+    folds: folds::Folds,
 }
 
 /// Opens both files of a data directory, makes what is missing and brings their schemas up to date.
@@ -63,7 +65,8 @@ pub async fn open(data_dir: &Path, clock: Clock) -> Stored<Stores> {
     let main = Database::open(&data_dir.join("cima.db"), &CIMA, &ALARMS).await?;
     let fixes = Database::open(&data_dir.join("fixes.db"), &FIXES, &FLOOD).await?;
     let fixes = Arc::new(SqliteFixes::new(fixes));
-    let main = Arc::new(SqliteStore { db: main, fixes: Arc::clone(&fixes), clock });
+    let main =
+        Arc::new(SqliteStore { db: main, fixes: Arc::clone(&fixes), clock, folds: folds::Folds::default() });
     if let Err(error) = forget::finish(&main).await {
         // No reason not to take alarms; the next opening tries again.
         tracing::warn!(%error, "files could not be rewritten after somebody was forgotten");

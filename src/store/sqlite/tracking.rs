@@ -5,7 +5,7 @@ use super::failure::{read, unreadable};
 use crate::alerts::Lane;
 use crate::clock::Timestamp;
 use crate::error::{StoreError, Stored};
-use crate::id::{DeviceId, GeofenceId, TransitionId, UserId};
+use crate::id::{DeviceId, GeofenceId, NodeId, TransitionId, UserId};
 use crate::tracking::{
     DeviceTail, FenceCreated, FenceState, Geofence, Membership, StoredTransition, TrackingStore, Transition,
     Trigger,
@@ -103,11 +103,6 @@ impl TryFrom<TransitionRow> for StoredTransition {
     }
 }
 
-/// A place in event order, if both columns of it are there.
-fn place(at: Option<i64>, seq: Option<i64>) -> Option<(Timestamp, i64)> {
-    Some((Timestamp::from_unix_ms(at?), seq?))
-}
-
 /// Moves a device's place forward and never back; nothing for a device that is not there.
 pub(super) const MOVE_TAIL: &str = "INSERT INTO device_tails (device_id, folded_at, folded_seq)
      SELECT ?1, ?2, ?3 WHERE EXISTS (SELECT 1 FROM devices WHERE id = ?1)
@@ -161,20 +156,6 @@ impl TrackingStore for SqliteStore {
         Ok(DeviceTail { states, folded_to })
     }
 
-    async fn checkpoint(&self, device: DeviceId, folded_to: (Timestamp, i64)) -> Stored<()> {
-        let tail = query(MOVE_TAIL).bind(device.0).bind(folded_to.0.unix_ms()).bind(folded_to.1);
-        self.db.writer.write(Lane::Routine, tail).await.map(|_| ())
-    }
-
-    async fn tracked_devices(&self) -> Stored<Vec<(UserId, DeviceId, Option<(Timestamp, i64)>)>> {
-        let tracked = query_as::<_, (Uuid, Uuid, Option<i64>, Option<i64>)>(
-            "SELECT d.user_id, d.id, t.folded_at, t.folded_seq
-             FROM devices d LEFT JOIN device_tails t ON t.device_id = d.id WHERE d.tracked = 1",
-        );
-        let rows = read(tracked.fetch_all(&self.db.readers)).await?;
-        Ok(rows.into_iter().map(|(user, id, at, seq)| (UserId(user), DeviceId(id), place(at, seq))).collect())
-    }
-
     async fn tracked_device(&self, user: UserId) -> Stored<Option<DeviceId>> {
         let tracked = query_scalar::<_, Uuid>("SELECT id FROM devices WHERE user_id = ? AND tracked = 1");
         Ok(read(tracked.bind(user.0).fetch_optional(&self.db.readers)).await?.map(DeviceId))
@@ -207,7 +188,13 @@ impl TrackingStore for SqliteStore {
         rows.into_iter().map(StoredTransition::try_from).collect()
     }
 
-    async fn due_dwells(&self, now: Timestamp, limit: u32) -> Stored<Vec<(UserId, DeviceId)>> {
+    async fn due_dwells(
+        &self,
+        now: Timestamp,
+        _node: NodeId,
+        _others: Timestamp,
+        limit: u32,
+    ) -> Stored<Vec<(UserId, DeviceId)>> {
         let due = query_as::<_, (Uuid, Uuid)>(
             "SELECT DISTINCT d.user_id, d.id FROM fence_states s
              JOIN devices d ON d.id = s.device_id AND d.tracked = 1

@@ -5,7 +5,7 @@ use super::identity::millis;
 use super::inbox::Telling;
 use super::tracking::MOVE_TAIL;
 use super::writer::Tx;
-use crate::alerts::{Committed, Lane, TransitionAlert, TransitionCommit};
+use crate::alerts::{Folded, Lane, TransitionAlert, TransitionCommit};
 use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::id::{DeviceId, UserId};
@@ -13,10 +13,15 @@ use sqlx::{query, query_as};
 
 /// Stores the commits in their order, in one transaction. Those of a device that is gone with its person leave
 /// nothing: an error would hold up everybody else's.
-pub(super) async fn commit(store: &SqliteStore, commits: &[TransitionCommit]) -> Stored<Committed> {
+pub(super) async fn commit(store: &SqliteStore, commits: &[TransitionCommit]) -> Stored<Folded> {
     let mut tx = store.db.writer.begin(Lane::Routine).await?;
     let mut telling = Telling::at(store.clock.now());
-    for commit in commits {
+    let mut refused = Vec::new();
+    for (place, commit) in commits.iter().enumerate() {
+        if !store.folds.is_newest(commit.device, commit.token) {
+            refused.push(place);
+            continue;
+        }
         if !is_there(&mut tx, commit.owner, commit.device).await? {
             continue;
         }
@@ -31,7 +36,10 @@ pub(super) async fn commit(store: &SqliteStore, commits: &[TransitionCommit]) ->
         }
     }
     tx.commit().await?;
-    Ok(telling.committed())
+    for commit in commits.iter().filter(|commit| commit.last) {
+        store.folds.give_back(commit.device, commit.token);
+    }
+    Ok(Folded { told: telling.committed().told, refused })
 }
 
 async fn is_there(tx: &mut Tx<'_>, owner: UserId, device: DeviceId) -> Stored<bool> {

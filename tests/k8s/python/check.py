@@ -170,9 +170,9 @@ def routes(overlay):
 
 
 def settings(overlay):
-    """Variables are settings of the server. Those of the design that are not in the source yet are named here."""
+    """Variables are settings of the server."""
     source = "".join(p.read_text() for p in (overlay.root / "src").rglob("*.rs"))
-    known = set(re.findall(r'env = "(CIMA_\w+)"', source)) | {"CIMA_DATABASE_URL"}
+    known = set(re.findall(r'env = "(CIMA_\w+)"', source))
     for config in overlay.of("ConfigMap"):
         for unknown in set(config["data"]) - known:
             yield f"{name_of(config)}: {unknown} is no setting"

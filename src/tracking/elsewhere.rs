@@ -1,0 +1,141 @@
+//! What other nodes change of the people whose fixes come in here: their fences, their tracked device, and fixes that a
+//! node stored which does not fold.
+
+use super::Tracking;
+use crate::bus::Event;
+use crate::clock::Timestamp;
+use crate::error::Stored;
+use crate::id::{DeviceId, UserId};
+use crate::runtime::Tasks;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::Instant;
+
+/// While bells may be lost, between looks at everybody.
+const SUSPECT: Duration = Duration::from_secs(20);
+/// Between looks whether bells may be lost.
+const LOOK: Duration = Duration::from_secs(1);
+/// After a look at everybody: what is asked for meanwhile is one more look.
+const PAUSE: Duration = Duration::from_secs(2);
+/// Builds that a look at everybody lets wait: folding stops for the few whose turn it is, not for all at once.
+const AT_ONCE: usize = 16;
+/// Between looks whether they are built.
+const TURN: Duration = Duration::from_millis(10);
+
+impl Tracking {
+    /// Starts the tasks that take over what other nodes change, if there are any.
+    pub(super) fn start_listening(self: &Arc<Self>, tasks: &Tasks) {
+        if !self.bus.is_shared() {
+            return;
+        }
+        let everybody = Arc::new(Notify::new());
+        let (tracking, stop, wanted) = (Arc::clone(self), tasks.stop(), Arc::clone(&everybody));
+        let mut events = self.bus.subscribe();
+        tasks.spawn("tracking-bell", async move {
+            loop {
+                let event = tokio::select! {
+                    () = stop.cancelled() => break,
+                    event = events.recv() => event,
+                };
+                let event = match event {
+                    Ok(event) => event,
+                    Err(RecvError::Lagged(_)) => Event::Resync,
+                    Err(RecvError::Closed) => break,
+                };
+                let heard = tokio::select! {
+                    () = stop.cancelled() => break,
+                    heard = tracking.hear(&event, &wanted) => heard,
+                };
+                if let Err(error) = heard {
+                    tracing::warn!(%error, "what another node changed could not be read; everybody is looked at");
+                    wanted.notify_one();
+                }
+            }
+        });
+        let (tracking, stop) = (Arc::clone(self), tasks.stop());
+        tasks.spawn("tracking-look", async move {
+            let looking = async {
+                loop {
+                    tracking.until_to_look(&everybody).await;
+                    if let Err(error) = tracking.look_at_everybody().await {
+                        tracing::warn!(%error, "what other nodes changed could not be read; it is looked at again");
+                        everybody.notify_one();
+                    }
+                    tokio::time::sleep(PAUSE).await;
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = looking => {}
+            }
+        });
+    }
+
+    /// Until a bell that was lost is told of, or bells may be lost for some time.
+    async fn until_to_look(&self, everybody: &Notify) {
+        let since = Instant::now();
+        let suspect = async {
+            while since.elapsed() < SUSPECT || !self.bus.is_suspect() {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        tokio::select! {
+            () = everybody.notified() => {}
+            () = suspect => {}
+        }
+    }
+
+    async fn hear(&self, event: &Event, everybody: &Notify) -> Stored<()> {
+        match event {
+            Event::FencesChanged { owner } => {
+                if let Some(person) = self.person(*owner) {
+                    person.rebuild();
+                }
+                Ok(())
+            }
+            Event::TrackedChanged { user } => self.look_at_tracked(*user).await,
+            Event::FixesRecorded { user, device, from } => {
+                self.fold_again(*user, *device, *from);
+                Ok(())
+            }
+            Event::Resync => {
+                everybody.notify_one();
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Fixes that come to nobody here are folded when the first one comes: a build reads them all.
+    fn fold_again(&self, user: UserId, device: DeviceId, from: (Timestamp, i64)) {
+        if let Some(person) = self.person(user)
+            && person.to_build().0 == Some(device)
+        {
+            person.rebuild_from(Some(from));
+        }
+    }
+
+    async fn look_at_tracked(&self, user: UserId) -> Stored<()> {
+        if let Some(person) = self.person(user) {
+            person.track(self.store.tracked_device(user).await?);
+        }
+        Ok(())
+    }
+
+    /// Bells were lost: whatever they said is in the store.
+    async fn look_at_everybody(&self) -> Stored<()> {
+        let people: Vec<UserId> = self.people.iter().map(|person| *person.key()).collect();
+        for user in people {
+            self.look_at_tracked(user).await?;
+            if let Some(person) = self.person(user) {
+                person.rebuild();
+            }
+            while self.rebuilds_waiting() >= AT_ONCE {
+                tokio::time::sleep(TURN).await;
+            }
+        }
+        Ok(())
+    }
+}

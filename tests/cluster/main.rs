@@ -1,0 +1,14 @@
+//! Many nodes, each with a part of the roles, on one PostgreSQL and one Redis, behind a front that routes as the Ingress
+//! of `k8s/` does. `tests/backends.sh cargo nextest run --test cluster` starts both.
+
+#![expect(clippy::unwrap_used, reason = "a server that does not answer has failed the test")]
+
+mod clients;
+#[path = "../support/database.rs"]
+mod database;
+mod elsewhere;
+mod emergencies;
+mod front;
+mod refusals;
+mod rig;
+mod story;

@@ -1,0 +1,24 @@
+//! Many nodes as processes of their own, on one database and one Redis, under phones that stream.
+
+#![expect(clippy::unwrap_used, reason = "a server that does not answer has failed the test")]
+
+#[path = "../support/database.rs"]
+mod database;
+mod ledger;
+mod listener;
+mod outage;
+mod phone;
+mod postgres;
+#[path = "../support/redis.rs"]
+mod redis;
+mod scaling;
+mod server;
+
+/// The whole count with `CIMA_PROVE=1`, a tenth of it otherwise.
+fn count(whole: usize) -> usize {
+    if proving() { whole } else { whole.div_ceil(10) }
+}
+
+fn proving() -> bool {
+    std::env::var_os("CIMA_PROVE").is_some()
+}

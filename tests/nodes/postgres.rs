@@ -1,0 +1,110 @@
+//! A PostgreSQL of one's own that can be frozen.
+
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use tempfile::TempDir;
+
+/// A running server, empty but for cima's schema.
+pub(crate) struct Postgres {
+    port: u16,
+    folder: TempDir,
+    programs: PathBuf,
+}
+
+/// Debian keeps every version in a folder of its own.
+fn programs() -> PathBuf {
+    let versions =
+        std::fs::read_dir("/usr/lib/postgresql").expect("run `tests/backends.sh`, which installs PostgreSQL");
+    let mut versions: Vec<PathBuf> = versions.map(|v| v.unwrap().path().join("bin")).collect();
+    versions.sort();
+    versions.pop().unwrap()
+}
+
+impl Postgres {
+    pub(crate) async fn start() -> Self {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let postgres = Self { port, folder: TempDir::new().unwrap(), programs: programs() };
+        if is_root() {
+            // It refuses to run as root.
+            let id = |flag: &str| {
+                let said = Command::new("id").args([flag, "postgres"]).output().unwrap().stdout;
+                String::from_utf8(said).unwrap().trim().parse().unwrap()
+            };
+            chown(postgres.folder.path(), Some(id("-u")), Some(id("-g"))).unwrap();
+        }
+        postgres.run("initdb", &["-U", "cima", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8"]);
+        let options = format!(
+            "-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={} -c fsync=off",
+            postgres.folder.path().display()
+        );
+        postgres.run("pg_ctl", &["-w", "-o", &options, "start"]);
+        cima::store::postgres::migrate(&postgres.url()).await.unwrap();
+        postgres
+    }
+
+    fn run(&self, program: &str, arguments: &[&str]) {
+        let program = self.programs.join(program);
+        let mut command = if is_root() {
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid=postgres", "--regid=postgres", "--init-groups"]).arg(program);
+            command
+        } else {
+            Command::new(program)
+        };
+        command.current_dir("/").arg("-D").arg(self.data()).args(arguments);
+        let done = command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+        assert!(done.success(), "{command:?}");
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("postgres://cima@127.0.0.1:{}/postgres", self.port)
+    }
+
+    fn postmaster(&self) -> u32 {
+        let file = std::fs::read_to_string(self.data().join("postmaster.pid")).unwrap();
+        file.lines().next().unwrap().trim().parse().unwrap()
+    }
+
+    /// Freezes (`STOP`) or wakes (`CONT`) the server with all its processes: connections stay open, nothing answers.
+    pub(crate) fn signal(&self, name: &str) {
+        let postmaster = self.postmaster();
+        let send = |process: &str| {
+            let sent =
+                Command::new("kill").args([&format!("-{name}"), process]).stderr(Stdio::null()).status();
+            sent.unwrap().success()
+        };
+        assert!(send(&postmaster.to_string()));
+        for child in children(postmaster) {
+            // It may have ended since it was found.
+            send(&child);
+        }
+    }
+}
+
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0)
+}
+
+fn children(of: u32) -> Vec<String> {
+    let parent = |process: &Path| -> Option<u32> {
+        let stat = std::fs::read_to_string(process.join("stat")).ok()?;
+        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+    };
+    let processes = std::fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
+    let of_it = processes.filter(|process| parent(process) == Some(of));
+    of_it.filter_map(|process| Some(process.file_name()?.to_str()?.to_owned())).collect()
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.signal("CONT");
+        self.run("pg_ctl", &["-m", "immediate", "stop"]);
+    }
+}

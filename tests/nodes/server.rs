@@ -1,0 +1,97 @@
+//! A node in a process of its own.
+
+use cima::client::Api;
+use cima::identity::SigningKey;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use tempfile::TempDir;
+
+/// What all nodes have in common.
+pub(crate) struct Site {
+    pub(crate) database: String,
+    pub(crate) redis: String,
+    folder: TempDir,
+}
+
+impl Site {
+    pub(crate) fn new(database: String, redis: String) -> Self {
+        let folder = TempDir::new().unwrap();
+        std::fs::write(folder.path().join("key.pem"), SigningKey::generate_pem().unwrap()).unwrap();
+        Self { database, redis, folder }
+    }
+
+    /// With a database and the Redis of the test run.
+    pub(crate) async fn fresh() -> Self {
+        let redis = std::env::var("CIMA_TEST_REDIS_URL").expect("run `tests/backends.sh cargo nextest run`");
+        Self::new(crate::database::fresh().await, redis)
+    }
+
+    /// Another node; its data folder has this name.
+    pub(crate) fn node(&self, name: &str) -> Server {
+        let path = |name: &str| -> PathBuf { self.folder.path().join(name) };
+        let mut child = Command::new(env!("CARGO_BIN_EXE_cima"))
+            .args(["--log", "warn", "serve", "--listen", "127.0.0.1:0", "--password-memory-kib", "64"])
+            .args(["--drain-s", "4", "--database-url", &self.database, "--redis-url", &self.redis])
+            .arg("--signing-key-file")
+            .arg(path("key.pem"))
+            .arg("--data-dir")
+            .arg(path(name))
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let (_, address) =
+            line.trim().split_once("http://").unwrap_or_else(|| panic!("it did not start: {line:?}"));
+        Server { child, base: format!("http://{address}") }
+    }
+}
+
+/// A running node.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) base: String,
+}
+
+impl Server {
+    pub(crate) fn api(&self) -> Api {
+        Api::new(self.base.as_str()).unwrap()
+    }
+
+    /// Asks it to stop, and waits until it has: with 0, if everything was left whole.
+    pub(crate) async fn stop(mut self) {
+        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        assert!(sent.unwrap().success());
+        let ended = tokio::task::spawn_blocking(move || self.child.wait().unwrap()).await.unwrap();
+        assert_eq!(ended.code(), Some(0), "a node did not stop in order");
+    }
+
+    /// The value of a metric without labels, or the sum of all that have some.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let text = reqwest::get(format!("{}/metrics", self.base)).await.unwrap().text().await.unwrap();
+        let of = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']));
+        text.lines()
+            .filter(of)
+            .filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok())
+            .fold(0.0, |all, one| all + one)
+    }
+
+    /// Kilobytes of memory that it has, and how many threads.
+    pub(crate) fn size(&self) -> (u64, u64) {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let of = |name: &str| {
+            let line = status.lines().find_map(|l| l.strip_prefix(name)).unwrap();
+            line.split_whitespace().next().unwrap().parse().unwrap()
+        };
+        (of("VmRSS:"), of("Threads:"))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended, which is what most tests want.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
