@@ -4,7 +4,7 @@ mod push;
 
 pub(crate) use push::channels as push_channels;
 
-use crate::alerts::{Alerts, Engine};
+use crate::alerts::{Alerts, Engine, start_zones};
 use crate::bus::{Bus, SharedSettings};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -17,7 +17,7 @@ use crate::runtime::Tasks;
 use crate::services::{Check, Readiness, Services};
 use crate::store::{self, Stores};
 use crate::stream::{Registry, Stream, StreamSettings, start_poll};
-use crate::tracking::{FixStore, Kept, Tracking};
+use crate::tracking::{FixStore, Folding, Kept, Tracking};
 use crate::trust::Trust;
 use crate::{http, telemetry};
 use anyhow::{Context, bail};
@@ -119,11 +119,15 @@ impl Node {
         let identity = Arc::new(identity);
         let trust = Arc::new(Trust::new(stores.trust.clone(), bus.clone(), clock.clone()));
         let folds = roles.has(Role::Tracking);
-        let sink = folds.then(|| Engine::start(stores.alerts.clone(), bus.clone(), &tasks));
+        let folding = folds.then(|| Folding {
+            sink: Engine::start(stores.alerts.clone(), bus.clone(), &tasks),
+            zones: stores.zones.clone(),
+            zone_sink: start_zones(stores.alerts.clone(), bus.clone(), &tasks),
+        });
         let tracking = Tracking::start(
             stores.tracking.clone(),
             fixes,
-            sink,
+            folding,
             bus.clone(),
             clock.clone(),
             kept(config),

@@ -26,6 +26,8 @@ pub enum AlertKind {
     Link,
     /// A check-in is to be completed.
     CheckIn,
+    /// The person entered a public zone. Told to them, and to nobody else.
+    Zone,
 }
 
 impl AlertKind {
@@ -37,11 +39,12 @@ impl AlertKind {
             Self::EmergencyUpdate => "emergency_update",
             Self::Link => "link",
             Self::CheckIn => "check_in",
+            Self::Zone => "zone",
         }
     }
     /// From [`AlertKind::word`].
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Geofence, Self::Emergency, Self::EmergencyUpdate, Self::Link, Self::CheckIn]
+        [Self::Geofence, Self::Emergency, Self::EmergencyUpdate, Self::Link, Self::CheckIn, Self::Zone]
             .into_iter()
             .find(|k| k.word() == word)
     }

@@ -21,6 +21,7 @@ mod telling;
 mod text;
 mod timers;
 mod view;
+mod zones;
 
 pub use alert::{
     AckState, Alert, AlertContent, AlertDraft, AlertKind, AlertView, Audience, Delivery, DeliveryState,
@@ -37,7 +38,11 @@ pub use raise::{Note, Raise, RaiseIn};
 pub use reach::contact_unreachable;
 pub use refusal::AlertError;
 pub use service::{Accepted, Alerts};
-pub use store::{AlertsStore, Change, Committed, Folded, Party, Raised, TransitionAlert, TransitionCommit};
+pub use store::{
+    AlertsStore, Change, Committed, Folded, Party, Raised, SAME_VISIT, TransitionAlert, TransitionCommit,
+    VisitCommit,
+};
 pub use store_check_in::{CheckInCreated, CheckInPlace, CheckInStore, Fired};
 pub use store_expiry::ExpiryStore;
 pub use view::{ClaimView, DeliveryView, EmergencyView, contact_view, subject_view};
+pub use zones::start_zones;

@@ -87,8 +87,9 @@ impl Alerts {
         let (now, kept) = (self.clock.now(), self.tracking.kept());
         let alerts = self.store.expire_alerts(now - kept.alerts).await;
         let transitions = self.store.expire_transitions(now - kept.alerts, now, kept.fixes).await;
+        let visits = self.store.expire_zone_visits(now - kept.fixes).await;
         let disclosures = self.trust.expire_disclosures(now - kept.disclosures).await;
-        alerts.and(transitions).and(disclosures).map(|_| ())
+        alerts.and(transitions).and(visits).and(disclosures).map(|_| ())
     }
 
     async fn wipe(&self, unwiped: &mut Unwiped) -> Stored<()> {

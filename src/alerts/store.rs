@@ -4,7 +4,7 @@ use super::{AlertDraft, CheckInStore, Delivery, DeliveryState, Emergency, Expiry
 use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::id::{AlertId, DeviceId, EmergencyId, TransitionId, UserId};
-use crate::tracking::{FenceState, FoldToken, Transition};
+use crate::tracking::{FenceState, FoldToken, Transition, ZoneStep};
 use crate::trust::Role;
 use async_trait::async_trait;
 use std::time::Duration;
@@ -71,6 +71,20 @@ pub struct TransitionCommit {
     pub last: bool,
 }
 
+/// Entering a zone again so soon after leaving it is the same visit: nobody is told twice because of a wandering fix.
+pub const SAME_VISIT: Duration = Duration::from_secs(600);
+
+/// Into which zones somebody went, and out of which.
+#[derive(Clone, PartialEq, Debug)]
+pub struct VisitCommit {
+    /// Who.
+    pub user: UserId,
+    /// With what is to be told if they are not in it already.
+    pub entered: Vec<(ZoneStep, AlertDraft)>,
+    /// Those they are in no more.
+    pub left: Vec<ZoneStep>,
+}
+
 /// What became of commits of transitions.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Folded {
@@ -95,6 +109,9 @@ pub trait AlertsStore: CheckInStore + ExpiryStore {
     /// Stores transitions with their alerts, of those commits whose token is their device's newest. Idempotent by
     /// transition id and alert id.
     async fn commit_transitions(&self, commits: &[TransitionCommit]) -> Stored<Folded>;
+    /// Stores entries into zones, as they were at that revision, with their alerts, and exits. Idempotent: who is in a zone
+    /// already, or left it less than [`SAME_VISIT`] before, is not told. Whose inboxes got something, each once.
+    async fn commit_visits(&self, commits: &[VisitCommit]) -> Stored<Vec<UserId>>;
     /// Stores alerts that belong to nothing else.
     async fn tell(&self, alerts: &[AlertDraft]) -> Stored<Committed>;
     /// Raises: finds the emergency of `client_id`, or one to join, or stores this one with its alerts.

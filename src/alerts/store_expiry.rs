@@ -17,6 +17,8 @@ pub trait ExpiryStore: Send + Sync {
     /// kept for `fixes` unless their person chose otherwise), or the state at `before` of a fence follows from them. How
     /// many.
     async fn expire_transitions(&self, before: Timestamp, now: Timestamp, fixes: Duration) -> Stored<u64>;
+    /// Forgets who entered which zone before `before`; who is still there is told once more. How many.
+    async fn expire_zone_visits(&self, before: Timestamp) -> Stored<u64>;
     /// Marks the emergencies whose end, as the subject sees it, was before `before`: to the subject they are from now on
     /// no more than that they were. How many.
     async fn bare_emergencies(&self, before: Timestamp) -> Stored<u64>;

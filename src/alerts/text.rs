@@ -12,6 +12,7 @@ const TEXTS: &[(&str, &str, &str)] = &[
         "{name} passed through {geofence}",
         "{name} went through {geofence} without stopping.",
     ),
+    ("zone.enter", "You are in {zone}", "You have entered {zone}."),
     (
         "emergency.raised",
         "{name} needs help",

@@ -2,6 +2,7 @@
 
 use super::measure::{DEGREE_MIN_M, degree_lengths_m};
 use super::{Point, RawShape, Shape};
+use std::collections::HashMap;
 
 /// Longitudes from `west` to `east` and latitudes from `south` to `north`, never across the antimeridian: what would be
 /// goes all the way round.
@@ -18,6 +19,9 @@ pub struct Area {
 }
 
 impl Area {
+    /// Everywhere.
+    pub const WORLD: Self = Self { west: -180.0, south: -90.0, east: 180.0, north: 90.0 };
+
     /// Holds every place within `radius_m` of the point, and some more.
     pub fn around(point: Point, radius_m: f64) -> Self {
         let up = radius_m / DEGREE_MIN_M;
@@ -38,8 +42,7 @@ impl Area {
         let vertices: Vec<&Vec<f64>> = match shape.raw() {
             RawShape::Circle { center, radius_m } => {
                 let center = center.first().zip(center.get(1)).and_then(|(lon, lat)| Point::new(*lat, *lon));
-                let world = Self { west: -180.0, south: -90.0, east: 180.0, north: 90.0 };
-                return center.map_or(world, |center| Self::around(center, *radius_m));
+                return center.map_or(Self::WORLD, |center| Self::around(center, *radius_m));
             }
             RawShape::Polygon { coordinates } => coordinates.iter().flatten().collect(),
             RawShape::MultiPolygon { coordinates } => coordinates.iter().flatten().flatten().collect(),
@@ -51,6 +54,36 @@ impl Area {
             east: of(0).fold(-180.0, f64::max),
             north: of(1).fold(-90.0, f64::max),
         }
+    }
+
+    /// Whether the two have a place in common.
+    pub fn meets(&self, other: &Self) -> bool {
+        self.west <= other.east
+            && other.west <= self.east
+            && self.south <= other.north
+            && other.south <= self.north
+    }
+
+    /// The smallest that holds both.
+    #[must_use]
+    pub fn with(&self, other: &Self) -> Self {
+        Self {
+            west: self.west.min(other.west),
+            south: self.south.min(other.south),
+            east: self.east.max(other.east),
+            north: self.north.max(other.north),
+        }
+    }
+
+    /// Fewer areas that hold all of these: those whose middles lie in the same square degree become one.
+    pub fn gathered(areas: impl IntoIterator<Item = Self>) -> Vec<Self> {
+        let mut squares: HashMap<(i16, i16), Self> = HashMap::new();
+        for area in areas {
+            let middle = |low: f64, high: f64| f64::midpoint(low, high).floor() as i16;
+            let square = (middle(area.west, area.east), middle(area.south, area.north));
+            squares.entry(square).and_modify(|held| *held = held.with(&area)).or_insert(area);
+        }
+        squares.into_values().collect()
     }
 }
 
@@ -75,6 +108,26 @@ mod tests {
             let aside = at.x() >= area.west && at.x() <= area.east;
             prop_assert!(aside && at.y() >= area.south && at.y() <= area.north);
         }
+    }
+
+    #[test]
+    fn areas_meet_where_they_touch() {
+        let (west, east) = (area(0.0, 0.0, 1.0, 1.0), area(1.0, 0.5, 2.0, 2.0));
+        assert!(west.meets(&east) && east.meets(&west) && west.meets(&west));
+        assert!(!west.meets(&area(1.1, 0.0, 2.0, 1.0)) && !west.meets(&area(0.0, 1.1, 1.0, 2.0)));
+        assert!(west.with(&east) == area(0.0, 0.0, 2.0, 2.0));
+    }
+
+    #[test]
+    fn gathered_areas_hold_what_was_gathered() {
+        let (one, near, far) = (area(0.1, 0.1, 0.2, 0.2), area(0.7, 0.7, 0.9, 1.2), area(5.0, 5.0, 5.1, 5.1));
+        let mut gathered = Area::gathered([one, near, far]);
+        gathered.sort_by(|a, b| a.west.total_cmp(&b.west));
+        assert!(gathered == [one.with(&near), far]);
+    }
+
+    fn area(west: f64, south: f64, east: f64, north: f64) -> Area {
+        Area { west, south, east, north }
     }
 
     #[test]

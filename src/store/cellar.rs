@@ -6,7 +6,7 @@ use crate::clock::Clock;
 use crate::error::{StoreError, Stored};
 use crate::identity::IdentityStore;
 use crate::push::PushStore;
-use crate::tracking::{FixStore, TrackingStore};
+use crate::tracking::{FixStore, TrackingStore, ZoneStore};
 use crate::trust::TrustStore;
 use async_trait::async_trait;
 use std::fmt;
@@ -59,6 +59,8 @@ pub struct Stores {
     pub alerts: Arc<dyn AlertsStore>,
     /// Endpoints, and what is handed to providers.
     pub push: Arc<dyn PushStore>,
+    /// Public zones.
+    pub zones: Arc<dyn ZoneStore>,
     /// Fixes and trails.
     pub fixes: Arc<dyn FixStore>,
     cellar: Arc<dyn Cellar>,
@@ -130,6 +132,7 @@ impl From<sqlite::Stores> for Stores {
             tracking: stores.main.clone(),
             alerts: stores.main.clone(),
             push: stores.main.clone(),
+            zones: stores.main.clone(),
             fixes: stores.fixes.clone(),
             cellar: Arc::new(stores),
         }
@@ -162,6 +165,7 @@ impl From<postgres::Stores> for Stores {
             tracking: stores.main.clone(),
             alerts: stores.main.clone(),
             push: stores.main.clone(),
+            zones: stores.main.clone(),
             fixes: stores.fixes.clone(),
             cellar: Arc::new(stores),
         }

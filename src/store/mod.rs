@@ -14,6 +14,11 @@ pub use cellar::{Durability, Place, Stores, migrate, open};
 
 pub use crate::error::{StoreError, Stored};
 
+use std::time::Duration;
+
+/// How long it is told where zones changed: a node that has not asked for so long looks everywhere.
+const CHANGES_KEPT: Duration = Duration::from_secs(24 * 3_600);
+
 /// What is left of an account's id after a deletion, so that nobody takes the place of somebody forgotten.
 fn retired_mark(user: crate::id::UserId) -> [u8; 16] {
     crate::id::derived("retired_account", &[user.0.as_bytes()]).into_bytes()

@@ -1,7 +1,7 @@
 //! The rule of a fence: what one fix makes of a membership.
 
 use super::{Geofence, Trigger};
-use crate::geo::{Fix, Placement};
+use crate::geo::{Fix, Placement, Shape};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -50,11 +50,11 @@ const COARSE_M: f64 = 100.0;
 ///
 /// The hysteresis keeps noise at an edge from ringing alarms; a fix whose circle of uncertainty is larger than the
 /// fence and lies across its edge changes nothing.
-pub fn evaluate(before: Membership, fence: &Geofence, fix: &Fix) -> Membership {
+pub fn evaluate(before: Membership, shape: &Shape, fix: &Fix) -> Membership {
     let accuracy_m = fix.accuracy_m.unwrap_or(0.0);
-    let size_m = fence.shape.size_m();
+    let size_m = shape.size_m();
     let margin_m = EXIT_MARGIN_M.max(0.1 * size_m).max(accuracy_m);
-    let Placement { inside, edge_m } = fence.shape.place(fix.point, margin_m);
+    let Placement { inside, edge_m } = shape.place(fix.point, margin_m);
     let says_nothing = accuracy_m > size_m.max(COARSE_M) && edge_m < accuracy_m;
     match before {
         _ if says_nothing => before,

@@ -2,7 +2,7 @@
 //!
 //! [`evaluate`] is the rule (membership + fix -> membership; pure). A [`Tracker`] folds one device's fixes through it;
 //! [`Recorder`] makes fixes durable in groups; a [`Person`] holds the tracker of somebody's tracked device and
-//! rebuilds it from the store; [`Tracking`] is the service that the doors call.
+//! rebuilds it from the store; [`Tracking`] is the service that the doors call. [`zones`] are what everybody may be told of.
 
 mod elsewhere;
 mod evaluate;
@@ -20,9 +20,8 @@ mod service;
 mod store;
 mod store_folds;
 mod store_retention;
-mod store_zones;
 mod tracker;
-mod zone;
+mod zones;
 
 pub use evaluate::{Membership, crosses, evaluate};
 pub use event_order::{event_order, page_start};
@@ -35,13 +34,12 @@ pub use rebuild::Rebuild;
 pub use recorder::{Receipt, Recorded, Recorder};
 pub use refusal::TrackingError;
 pub use retention::Kept;
-pub use service::{Ingest, Tracking};
+pub use service::{Folding, Ingest, Tracking};
 pub use store::{
     DeviceTail, FenceCreated, FenceState, FixBatch, FixStore, NewFix, StoredFix, StoredTransition,
     TrackingStore,
 };
 pub use store_folds::{FORGOTTEN_AFTER_S, FoldStore, FoldToken, LeftFold, Taken};
 pub use store_retention::{Incident, Keeper, RetentionStore, TrailPart, TrailStore};
-pub use store_zones::ZoneStore;
 pub use tracker::{Crossing, Place, SinkMessage, Tracker, TransitionBatch, TransitionSink};
-pub use zone::{Zone, nearest};
+pub use zones::{Zone, ZoneChanges, ZoneDraft, ZoneMoves, ZoneSink, ZoneStep, ZoneStore, ZoneVisit, nearest};

@@ -6,6 +6,7 @@
 //! makes it fold again from there as soon as it is on disk.
 
 use super::rebuild::{Built, Rebuild};
+use super::zones::Around;
 use super::{
     Crossing, Held, Place, Position, Recorded, SinkMessage, StoredFix, Tracker, TransitionBatch,
     TransitionSink,
@@ -33,6 +34,8 @@ pub struct Person {
     fold: Mutex<Fold>,
     sink: TransitionSink,
     rebuilds: mpsc::Sender<Rebuild>,
+    /// None where nothing is folded.
+    zones: Option<Arc<Around>>,
 }
 
 pub(super) struct Fold {
@@ -90,6 +93,7 @@ impl Person {
         tracked: Option<DeviceId>,
         sink: TransitionSink,
         rebuilds: mpsc::Sender<Rebuild>,
+        zones: Option<Arc<Around>>,
     ) -> Self {
         let fold = Fold {
             tracked,
@@ -102,12 +106,17 @@ impl Person {
             late_since: None,
             unsaved: 0,
         };
-        Self { user, fold: Mutex::new(fold), sink, rebuilds }
+        Self { user, fold: Mutex::new(fold), sink, rebuilds, zones }
     }
 
     /// Who.
     pub fn user(&self) -> UserId {
         self.user
+    }
+
+    /// The zones around them.
+    pub(super) fn zones(&self) -> Option<&Arc<Around>> {
+        self.zones.as_ref()
     }
 
     fn lock(&self) -> MutexGuard<'_, Fold> {
@@ -136,6 +145,21 @@ impl Person {
         if tracked {
             self.fold_forward(&mut fold, fixes, now);
         }
+        let position = self.newest_of(&mut fold, device, fixes, now);
+        drop(fold);
+        if tracked && let Some(zones) = &self.zones {
+            zones.see(fixes, now);
+        }
+        position
+    }
+
+    fn newest_of(
+        &self,
+        fold: &mut Fold,
+        device: DeviceId,
+        fixes: &[Fix],
+        now: Timestamp,
+    ) -> Option<Position> {
         let newest = fixes.iter().max_by_key(|f| f.order())?;
         let known = fold.newest.entry(device).or_insert(newest.order());
         if *known > newest.order() {
@@ -143,7 +167,7 @@ impl Person {
         }
         *known = newest.order();
         let stored = StoredFix { device, fix: newest.clone(), received_at: now };
-        Some(Position { user: self.user, tracked, stored })
+        Some(Position { user: self.user, tracked: fold.tracked == Some(device), stored })
     }
 
     /// The fixes are on disk: those that came too late for the fold can be read now, and those that were refused
@@ -368,6 +392,9 @@ impl Person {
             fold.tracked = device;
             fold.owed = None;
             self.build_from(&mut fold, []);
+            if let Some(zones) = &self.zones {
+                zones.start_anew();
+            }
         }
     }
 }

@@ -2,9 +2,10 @@
 
 use super::person::Person;
 use super::rebuild::{Builder, Rebuild};
+use super::zones::{Around, Watch, follow};
 use super::{
     Fences, FixStore, Kept, Place, Receipt, Recorded, Recorder, StoredFix, TrackingError, TrackingStore,
-    TransitionSink,
+    TransitionSink, ZoneSink, ZoneStore,
 };
 use crate::bus::{Bus, Event};
 use crate::clock::{Clock, Timestamp};
@@ -45,6 +46,16 @@ pub struct Ingest {
     device: DeviceId,
 }
 
+/// What a node needs that folds.
+pub struct Folding {
+    /// To the engine that stores transitions.
+    pub sink: TransitionSink,
+    /// Public zones.
+    pub zones: Arc<dyn ZoneStore>,
+    /// To whoever stores who is in them.
+    pub zone_sink: ZoneSink,
+}
+
 /// The service.
 pub struct Tracking {
     pub(super) store: Arc<dyn TrackingStore>,
@@ -53,8 +64,8 @@ pub struct Tracking {
     pub(super) people: DashMap<UserId, Weak<Person>>,
     sink: TransitionSink,
     rebuilds: mpsc::Sender<Rebuild>,
-    /// Whether this node folds; others only store.
-    folds: bool,
+    /// Where this node folds; others only store.
+    zones: Option<Arc<Watch>>,
     pub(super) bus: Bus,
     pub(super) clock: Clock,
     pub(super) kept: Kept,
@@ -63,19 +74,24 @@ pub struct Tracking {
 }
 
 impl Tracking {
-    /// The service and its tasks. `sink` leads to the engine that stores transitions; without one this node folds nothing:
-    /// what it stores is for others to fold.
+    /// The service and its tasks. Without `folding` this node folds nothing: what it stores is for others to fold.
     pub fn start(
         store: Arc<dyn TrackingStore>,
         fixes: Arc<dyn FixStore>,
-        sink: Option<TransitionSink>,
+        folding: Option<Folding>,
         bus: Bus,
         clock: Clock,
         kept: Kept,
         tasks: &Tasks,
     ) -> Arc<Self> {
-        let folds = sink.is_some();
-        let sink = sink.unwrap_or_else(|| mpsc::channel(1).0);
+        let folds = folding.is_some();
+        let (sink, zones) = match folding {
+            Some(Folding { sink, zones, zone_sink }) => {
+                let watch = Watch::start(Arc::clone(&zones), zone_sink, clock.clone(), tasks);
+                (sink, Some((zones, watch)))
+            }
+            None => (mpsc::channel(1).0, None),
+        };
         let (rebuilds, asked) = mpsc::channel::<Rebuild>(REBUILDS);
         let node = NodeId::fresh(&clock);
         let builder = Builder {
@@ -94,7 +110,7 @@ impl Tracking {
             people: DashMap::new(),
             sink,
             rebuilds,
-            folds,
+            zones: zones.as_ref().map(|(_, watch)| Arc::clone(watch)),
             bus,
             clock,
             kept,
@@ -103,6 +119,9 @@ impl Tracking {
         });
         if folds {
             tracking.start_folding(builder, asked, tasks);
+        }
+        if let Some((store, watch)) = zones {
+            follow(store, watch, Arc::downgrade(&tracking), tasks);
         }
         tracking
     }
@@ -171,13 +190,14 @@ impl Tracking {
 
     /// Opens a device's way in. `tracked` is the person's tracked device.
     pub fn attach(&self, user: UserId, device: DeviceId, tracked: Option<DeviceId>) -> Ingest {
-        if !self.folds {
-            let person = Person::new(user, None, self.sink.clone(), self.rebuilds.clone());
+        let Some(zones) = &self.zones else {
+            let person = Person::new(user, None, self.sink.clone(), self.rebuilds.clone(), None);
             return Ingest { person: Arc::new(person), device };
-        }
+        };
         let mut entry = self.people.entry(user).or_default();
         let person = entry.upgrade().unwrap_or_else(|| {
-            let person = Arc::new(Person::new(user, tracked, self.sink.clone(), self.rebuilds.clone()));
+            let (sink, rebuilds) = (self.sink.clone(), self.rebuilds.clone());
+            let person = Arc::new(Person::new(user, tracked, sink, rebuilds, Some(zones.around(user))));
             *entry = Arc::downgrade(&person);
             person
         });
@@ -194,7 +214,7 @@ impl Tracking {
         let position = from.person.observe(from.device, &fixes, now);
         let receipt = {
             let (person, device, fixes) = (Arc::clone(&from.person), from.device, Arc::clone(&fixes));
-            let elsewhere = (!self.folds).then(|| self.bus.clone());
+            let elsewhere = self.zones.is_none().then(|| self.bus.clone());
             Box::new(move |recorded: Recorded| {
                 person.recorded(device, &fixes, &recorded);
                 if let (Some(bus), Some(from)) = (elsewhere, fixes.iter().map(Fix::order).min()) {
@@ -215,6 +235,12 @@ impl Tracking {
     /// Somebody whose fixes are coming in here.
     pub(super) fn person(&self, user: UserId) -> Option<Arc<Person>> {
         self.people.get(&user).and_then(|person| person.upgrade())
+    }
+
+    /// The zones around everybody whose fixes come in here.
+    pub(super) fn surroundings(&self) -> Vec<Arc<Around>> {
+        let people = self.people.iter().filter_map(|person| person.value().upgrade());
+        people.filter_map(|person| person.zones().cloned()).collect()
     }
 
     /// Trackers that wait to be built.
@@ -248,14 +274,20 @@ impl Tracking {
         for left in self.store.left_folds(LEFT).await? {
             let newest = self.fixes.newest(&[left.device]).await?;
             let from = brought.get(&left.device).copied();
-            if from.is_some() || newest.is_some_and(|n| left.folded_to.is_none_or(|to| n.fix.order() > to)) {
-                behind.push((left, from));
+            let newest = newest.map(|stored| stored.fix);
+            if from.is_some()
+                || newest.as_ref().is_some_and(|n| left.folded_to.is_none_or(|to| n.order() > to))
+            {
+                behind.push((left, from, newest));
             }
         }
         let count = behind.len();
-        for (left, from) in behind {
+        for (left, from, newest) in behind {
             let ingest = self.attach(left.user, left.device, Some(left.device));
             ingest.person.rebuild_from(from);
+            if let (Some(zones), Some(newest)) = (ingest.person.zones(), newest) {
+                zones.see(&[newest], self.clock.now());
+            }
             self.hold(ingest, HELD);
         }
         Ok(count)

@@ -146,7 +146,7 @@ impl Tracker {
 
     fn fold_one(&mut self, fence: &Arc<Geofence>, fix: &Fix, late: bool) -> Option<Crossing> {
         let before = self.membership(fence.id);
-        let after = evaluate(before, fence, fix);
+        let after = evaluate(before, &fence.shape, fix);
         if after == before {
             let outside = after == Membership::Outside && fence.triggers.contains(&Trigger::Cross);
             let passed = outside && self.previous.as_ref().is_some_and(|p| crosses(fence, p, fix));

@@ -63,6 +63,20 @@ impl ExpiryStore for PostgresStore {
         }
     }
 
+    async fn expire_zone_visits(&self, before: Timestamp) -> Stored<u64> {
+        let mut deleted = 0;
+        loop {
+            let delete = query(
+                "DELETE FROM zone_visits WHERE (user_id, zone_id) IN
+                     (SELECT user_id, zone_id FROM zone_visits WHERE entered_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)",
+            );
+            match self.db.write(Lane::Routine, delete.bind(At(before)).bind(AT_ONCE)).await? {
+                0 => return Ok(deleted),
+                some => deleted += some,
+            }
+        }
+    }
+
     async fn expire_transitions(&self, before: Timestamp, now: Timestamp, fixes: Duration) -> Stored<u64> {
         let (mut deleted, mut after) = (0, (Timestamp::from_unix_ms(i64::MIN), i64::MIN));
         loop {

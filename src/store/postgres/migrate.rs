@@ -9,7 +9,7 @@ use sqlx::{ConnectOptions, Connection, PgPool, Row};
 /// The schema, step by step.
 static STEPS: Migrator = sqlx::migrate!("./migrations/postgres");
 /// The version of the schema that this program was written for.
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
 
 /// Brings the schema up to date. Of several at once one does it and the others wait: sqlx holds an advisory lock.
 ///

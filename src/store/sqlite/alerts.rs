@@ -5,7 +5,7 @@ use super::emergencies::{EmergencyRow, all, emergencies};
 use super::failure::read;
 use crate::alerts::{
     AlertDraft, AlertsStore, Change, Committed, Delivery, DeliveryState, Emergency, Folded, Inboxed, Party,
-    Raised, State, TransitionCommit,
+    Raised, State, TransitionCommit, VisitCommit,
 };
 use crate::clock::Timestamp;
 use crate::error::{StoreError, Stored};
@@ -47,6 +47,10 @@ macro_rules! parts {
 impl AlertsStore for SqliteStore {
     async fn commit_transitions(&self, commits: &[TransitionCommit]) -> Stored<Folded> {
         super::transitions::commit(self, commits).await
+    }
+
+    async fn commit_visits(&self, commits: &[VisitCommit]) -> Stored<Vec<UserId>> {
+        super::zones::commit_visits(self, commits).await
     }
 
     async fn tell(&self, alerts: &[AlertDraft]) -> Stored<Committed> {

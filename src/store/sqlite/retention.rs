@@ -87,6 +87,21 @@ impl ExpiryStore for SqliteStore {
         }
     }
 
+    async fn expire_zone_visits(&self, before: Timestamp) -> Stored<u64> {
+        let mut deleted = 0;
+        loop {
+            let delete = query(
+                "DELETE FROM zone_visits WHERE (user_id, zone_id) IN
+                     (SELECT user_id, zone_id FROM zone_visits WHERE entered_at < ? LIMIT ?)",
+            );
+            let delete = delete.bind(before.unix_ms()).bind(AT_ONCE);
+            match self.db.writer.write(Lane::Routine, delete).await? {
+                0 => return Ok(deleted),
+                some => deleted += some,
+            }
+        }
+    }
+
     async fn expire_transitions(&self, before: Timestamp, now: Timestamp, fixes: Duration) -> Stored<u64> {
         let (mut deleted, mut after) = (0, (i64::MIN, i64::MIN));
         loop {

@@ -6,6 +6,19 @@ use crate::id::ZoneId;
 use crate::tracking::Severity;
 use std::sync::Arc;
 
+/// A zone to be put.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ZoneDraft {
+    /// Given by who puts it.
+    pub id: ZoneId,
+    /// What people call it.
+    pub name: String,
+    /// Where it is.
+    pub shape: Arc<Shape>,
+    /// How much it matters to be in it.
+    pub severity: Severity,
+}
+
 /// A zone, as it was last put.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Zone {
@@ -17,7 +30,7 @@ pub struct Zone {
     pub shape: Arc<Shape>,
     /// How much it matters to be in it.
     pub severity: Severity,
-    /// Grows with every change of it.
+    /// 1 at first; grows with every change of it.
     pub revision: i64,
     /// When it was put.
     pub updated_at: Timestamp,
