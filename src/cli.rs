@@ -1,5 +1,7 @@
 //! The command line.
 
+mod zones;
+
 use crate::app::Node;
 use crate::clock::Clock;
 use crate::config::{Config, table};
@@ -39,6 +41,9 @@ enum Command {
     Migrate(Config),
     /// Send again the pushes that were given up; a running server takes them up within a second.
     Replay(Config),
+    /// Import, list and remove public zones: people are told when they enter one.
+    #[command(subcommand)]
+    Zones(zones::Zones),
     /// Print the table of all settings, as it is in README.md.
     Settings,
     /// Ask a running server whether it is ready; for container health checks.
@@ -66,6 +71,7 @@ pub async fn run() -> anyhow::Result<ExitCode> {
         Command::Demo(options) => demo::run(options).await,
         Command::Migrate(config) => migrate(&config).await,
         Command::Replay(config) => replay(&config).await,
+        Command::Zones(options) => zones::run(&options).await,
         Command::Settings => {
             print!("{}", table());
             Ok(ExitCode::SUCCESS)

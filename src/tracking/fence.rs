@@ -67,6 +67,11 @@ impl Severity {
     }
 }
 
+/// Whether a fence or a zone can be called that: 1 to 64 characters, none of them a control character.
+pub fn is_name(name: &str) -> bool {
+    (1..=64).contains(&name.chars().count()) && !name.chars().any(char::is_control)
+}
+
 /// A fence as a client writes it.
 #[derive(Clone, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]

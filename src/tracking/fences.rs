@@ -1,7 +1,7 @@
 //! The fences of a person: made, read, replaced and deleted.
 
 use super::rebuild::MAX_FENCES;
-use super::{FenceCreated, FenceIn, Geofence, Tracking, TrackingError};
+use super::{FenceCreated, FenceIn, Geofence, Tracking, TrackingError, is_name};
 use crate::geo::Shape;
 use crate::id::{GeofenceId, UserId};
 use std::sync::Arc;
@@ -93,7 +93,7 @@ impl Fences<'_> {
 
     async fn check(&self, owner: UserId, id: GeofenceId, given: FenceIn) -> Result<Geofence, TrackingError> {
         let name = given.name.trim().to_owned();
-        if !(1..=64).contains(&name.chars().count()) || name.chars().any(char::is_control) {
+        if !is_name(&name) {
             return Err(TrackingError::invalid(
                 "name",
                 "1 to 64 characters, none of them a control character",

@@ -25,7 +25,7 @@ mod zones;
 
 pub use evaluate::{Membership, crosses, evaluate};
 pub use event_order::{event_order, page_start};
-pub use fence::{FenceIn, Geofence, Severity, Transition, Trigger};
+pub use fence::{FenceIn, Geofence, Severity, Transition, Trigger, is_name};
 pub use fences::Fences;
 pub use hold::{Held, Hold};
 pub use person::Person;
@@ -42,4 +42,7 @@ pub use store::{
 pub use store_folds::{FORGOTTEN_AFTER_S, FoldStore, FoldToken, LeftFold, Taken};
 pub use store_retention::{Incident, Keeper, RetentionStore, TrailPart, TrailStore};
 pub use tracker::{Crossing, Place, SinkMessage, Tracker, TransitionBatch, TransitionSink};
-pub use zones::{Zone, ZoneChanges, ZoneDraft, ZoneMoves, ZoneSink, ZoneStep, ZoneStore, ZoneVisit, nearest};
+pub use zones::{
+    Feature, Zone, ZoneChanges, ZoneDraft, ZoneMoves, ZoneSink, ZoneStep, ZoneStore, ZoneVisit, nearest,
+    read_features,
+};
