@@ -153,7 +153,10 @@ macro_rules! keeps_every_promise {
             zones:
                 zones_are_found_nearest_first
                 a_zone_is_found_from_all_sides
-                only_a_newer_zone_replaces_one;
+                only_what_differs_is_a_new_revision
+                changes_of_zones_are_told_where_they_were
+                who_enters_a_zone_is_told_once
+                visits_have_their_time;
             writing:
                 concurrent_writers_leave_no_gap
                 concurrent_raises_open_one_emergency
