@@ -84,7 +84,7 @@ mod tests {
     use super::Membership::{Inside, Outside, Unknown};
     use super::*;
     use crate::clock::Timestamp;
-    use crate::geo::{Point, RawShape, Shape};
+    use crate::geo::{Point, RawShape};
     use crate::id::{GeofenceId, UserId};
     use crate::tracking::Severity;
     use std::sync::Arc;
@@ -122,22 +122,22 @@ mod tests {
     #[test]
     fn enters_at_the_edge_and_leaves_past_the_margin() {
         let home = fence(100.0);
-        assert_eq!(evaluate(Outside, &home, &fix(105.0, 5.0)), Outside);
-        assert_eq!(evaluate(Outside, &home, &fix(95.0, 5.0)), Inside);
-        assert_eq!(evaluate(Inside, &home, &fix(115.0, 5.0)), Inside);
-        assert_eq!(evaluate(Inside, &home, &fix(125.0, 5.0)), Outside);
-        assert_eq!(evaluate(Inside, &home, &fix(125.0, 40.0)), Inside);
-        assert_eq!(evaluate(Inside, &fence(1000.0), &fix(1090.0, 5.0)), Inside);
-        assert_eq!(evaluate(Inside, &fence(1000.0), &fix(1110.0, 5.0)), Outside);
+        assert_eq!(evaluate(Outside, &home.shape, &fix(105.0, 5.0)), Outside);
+        assert_eq!(evaluate(Outside, &home.shape, &fix(95.0, 5.0)), Inside);
+        assert_eq!(evaluate(Inside, &home.shape, &fix(115.0, 5.0)), Inside);
+        assert_eq!(evaluate(Inside, &home.shape, &fix(125.0, 5.0)), Outside);
+        assert_eq!(evaluate(Inside, &home.shape, &fix(125.0, 40.0)), Inside);
+        assert_eq!(evaluate(Inside, &fence(1000.0).shape, &fix(1090.0, 5.0)), Inside);
+        assert_eq!(evaluate(Inside, &fence(1000.0).shape, &fix(1110.0, 5.0)), Outside);
     }
 
     #[test]
     fn a_coarse_fix_says_nothing_across_an_edge() {
         let home = fence(100.0);
         for before in [Unknown, Inside, Outside] {
-            assert_eq!(evaluate(before, &home, &fix(0.0, 3000.0)), before);
+            assert_eq!(evaluate(before, &home.shape, &fix(0.0, 3000.0)), before);
         }
-        assert_eq!(evaluate(Inside, &home, &fix(5000.0, 3000.0)), Outside);
+        assert_eq!(evaluate(Inside, &home.shape, &fix(5000.0, 3000.0)), Outside);
     }
 
     #[test]
@@ -159,8 +159,8 @@ mod tests {
     #[test]
     fn from_unknown_only_what_is_sure() {
         let home = fence(100.0);
-        assert_eq!(evaluate(Unknown, &home, &fix(110.0, 30.0)), Unknown);
-        assert_eq!(evaluate(Unknown, &home, &fix(140.0, 30.0)), Outside);
-        assert_eq!(evaluate(Unknown, &home, &fix(50.0, 30.0)), Inside);
+        assert_eq!(evaluate(Unknown, &home.shape, &fix(110.0, 30.0)), Unknown);
+        assert_eq!(evaluate(Unknown, &home.shape, &fix(140.0, 30.0)), Outside);
+        assert_eq!(evaluate(Unknown, &home.shape, &fix(50.0, 30.0)), Inside);
     }
 }

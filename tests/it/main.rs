@@ -17,3 +17,4 @@ mod operations;
 mod push;
 mod retention;
 mod visibility;
+mod zones;

@@ -197,3 +197,184 @@ impl Window {
         self.view = None;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::geo::{RawShape, Shape};
+    use crate::tracking::Severity;
+    use uuid::Uuid;
+
+    const NOW: Timestamp = Timestamp::from_unix_ms(1_800_000_000_000);
+
+    fn at(s: i64) -> Timestamp {
+        Timestamp::from_unix_ms(NOW.unix_ms() + s * 1_000)
+    }
+
+    /// A fix so many seconds from now, so many metres north of the origin.
+    fn fix(s: i64, north_m: f64) -> Fix {
+        Fix {
+            seq: s + 1_000,
+            fixed_at: at(s),
+            point: Point::new(north_m / 110_574.0, 0.0).unwrap(),
+            accuracy_m: Some(5.0),
+            altitude_m: None,
+            speed_mps: None,
+            course_deg: None,
+            battery: None,
+        }
+    }
+
+    /// A circle of 100 m, so many metres north of the origin.
+    fn zone(id: u128, north_m: f64) -> Zone {
+        let center = vec![0.0, north_m / 110_574.0];
+        Zone {
+            id: ZoneId(Uuid::from_u128(id)),
+            name: "flood".into(),
+            shape: Arc::new(Shape::try_from(RawShape::Circle { center, radius_m: 100.0 }).unwrap()),
+            severity: Severity::Warning,
+            revision: 1,
+            updated_at: NOW,
+        }
+    }
+
+    fn visit(zone: &Zone) -> ZoneVisit {
+        ZoneVisit { zone: zone.id, revision: zone.revision }
+    }
+
+    fn place(north_m: f64) -> Point {
+        fix(0, north_m).point
+    }
+
+    /// What was entered and what was left, when.
+    type Told = (Vec<(u128, i64)>, Vec<(u128, i64)>);
+
+    fn told(act: impl FnOnce(&mut ZoneMoves)) -> Told {
+        let mut moves = ZoneMoves::of(UserId(Uuid::nil()));
+        act(&mut moves);
+        let s = |at: Timestamp| (at.unix_ms() - NOW.unix_ms()) / 1_000;
+        let entered = moves.entered.iter().map(|(zone, at)| (zone.id.0.as_u128(), s(*at)));
+        (entered.collect(), moves.left.iter().map(|step| (step.zone.0.as_u128(), s(step.at))).collect())
+    }
+
+    fn see(window: &mut Window, s: i64, north_m: f64) -> Told {
+        told(|moves| window.see(&fix(s, north_m), moves))
+    }
+
+    fn install(window: &mut Window, view: View) -> Told {
+        told(|moves| window.install(view, at(-120), moves))
+    }
+
+    /// A window around the origin with these zones, at the origin.
+    fn window(zones: Vec<Zone>, visits: &[ZoneVisit]) -> (Window, Told) {
+        let mut window = Window::default();
+        assert_eq!(see(&mut window, 0, 0.0), Told::default());
+        assert_eq!(window.to_load(), Some(place(0.0)));
+        let told = install(&mut window, View::new(place(0.0), zones, visits));
+        (window, told)
+    }
+
+    #[test]
+    fn a_visit_is_an_entry_and_an_exit() {
+        let (mut window, first) = window(vec![zone(1, 500.0)], &[]);
+        assert_eq!(first, Told::default());
+        assert_eq!(see(&mut window, 1, 300.0), Told::default());
+        assert_eq!(see(&mut window, 2, 450.0), (vec![(1, 2)], vec![]));
+        assert_eq!(see(&mut window, 3, 500.0), Told::default());
+        assert_eq!(see(&mut window, 4, 605.0), Told::default(), "a little outside is still in it");
+        assert_eq!(see(&mut window, 5, 700.0), (vec![], vec![(1, 5)]));
+        assert_eq!(see(&mut window, 4, 500.0), Told::default(), "an older fix says nothing");
+    }
+
+    #[test]
+    fn who_was_told_is_not_told_again() {
+        let here = zone(1, 0.0);
+        assert_eq!(
+            window(vec![here.clone()], &[]).1,
+            (vec![(1, 0)], vec![]),
+            "found inside by the first fix"
+        );
+        assert_eq!(window(vec![here.clone()], &[visit(&here)]).1, Told::default());
+        let changed = Zone { revision: 2, ..here.clone() };
+        assert_eq!(window(vec![changed], &[visit(&here)]).1, (vec![(1, 0)], vec![]));
+    }
+
+    #[test]
+    fn what_is_not_near_any_more_was_left() {
+        let away = zone(9, 90_000.0);
+        assert_eq!(window(vec![], &[visit(&away)]).1, (vec![], vec![(9, 0)]));
+    }
+
+    #[test]
+    fn half_way_out_another_view_is_loaded_and_the_old_one_serves_meanwhile() {
+        let (near, far) = (zone(1, 1_500.0), zone(2, 2_500.0));
+        let (mut window, _) = window(vec![near.clone()], &[]);
+        see(&mut window, 1, 900.0);
+        assert_eq!(window.to_load(), None);
+        see(&mut window, 2, 1_100.0);
+        assert_eq!(window.to_load(), Some(place(1_100.0)));
+        assert_eq!(window.to_load(), None, "one at a time");
+        assert_eq!(see(&mut window, 3, 1_500.0), (vec![(1, 3)], vec![]));
+        assert_eq!(see(&mut window, 4, 2_500.0), Told::default(), "outside the view: it waits");
+        // The store does not know of the entry yet.
+        let view = View::new(place(1_100.0), vec![near, far], &[]);
+        assert_eq!(install(&mut window, view), (vec![(2, 4)], vec![(1, 4)]));
+        assert_eq!(window.to_load(), Some(place(2_500.0)));
+    }
+
+    #[test]
+    fn who_stands_still_is_told_of_a_new_zone() {
+        let (mut window, _) = window(vec![], &[]);
+        window.touch(&[Area::around(place(90_000.0), 100.0)]);
+        assert_eq!(window.to_load(), None, "it is far away");
+        window.touch(&[Area::around(place(0.0), 100.0)]);
+        assert_eq!(window.to_load(), Some(place(0.0)));
+        let view = View::new(place(0.0), vec![zone(1, 0.0)], &[]);
+        let mut later =
+            Window { view: None, loading: Some(false), last: window.last.clone(), ..Window::default() };
+        assert_eq!(
+            told(|moves| later.install(view.clone(), at(1), moves)),
+            Told::default(),
+            "who knows where they are"
+        );
+        assert_eq!(install(&mut window, view), (vec![(1, 0)], vec![]));
+    }
+
+    #[test]
+    fn a_change_during_a_load_is_looked_at_after_it() {
+        let (mut window, _) = window(vec![], &[]);
+        window.touch(&[Area::WORLD]);
+        assert!(window.to_load().is_some());
+        window.touch(&[Area::WORLD]);
+        install(&mut window, View::new(place(0.0), vec![], &[]));
+        assert!(window.to_load().is_some());
+        window.touch(&[Area::WORLD]);
+        window.failed();
+        assert!(window.to_load().is_some());
+    }
+
+    #[test]
+    fn what_was_forgotten_is_found_again() {
+        let (mut window, _) = window(vec![zone(1, 0.0)], &[]);
+        window.forget();
+        assert_eq!(see(&mut window, 1, 1.0), Told::default());
+        assert!(window.to_load().is_some());
+        assert_eq!(
+            install(&mut window, View::new(place(1.0), vec![zone(1, 0.0)], &[])),
+            (vec![(1, 1)], vec![])
+        );
+    }
+
+    #[test]
+    fn what_waits_is_bounded_and_a_crowd_of_zones_makes_a_small_window() {
+        let mut window = Window::default();
+        for s in 0..1_000 {
+            see(&mut window, s, 0.0);
+        }
+        assert_eq!(window.waiting.len(), WAITING);
+        let many = |n: u32| (0..n).map(|n| zone(u128::from(n), 10.0 + f64::from(n))).collect::<Vec<_>>();
+        assert!(View::new(place(0.0), many(MOST - 1), &[]).radius_m == RADIUS_M);
+        let small = View::new(place(0.0), many(MOST), &[]).radius_m;
+        assert!((LEAST_M..200.0).contains(&small), "{small}");
+    }
+}
