@@ -43,6 +43,8 @@ pub enum Matter {
     Link,
     /// A check-in is to be completed.
     CheckIn,
+    /// They entered a public zone.
+    Zone,
     /// A kind of alert that this program does not know yet; it is told all the same.
     Other,
 }
@@ -50,7 +52,7 @@ pub enum Matter {
 impl Matter {
     /// From the word of an alert's kind.
     pub fn of(kind: &str) -> Self {
-        [Self::Emergency, Self::EmergencyUpdate, Self::Geofence, Self::Link, Self::CheckIn]
+        [Self::Emergency, Self::EmergencyUpdate, Self::Geofence, Self::Link, Self::CheckIn, Self::Zone]
             .into_iter()
             .find(|m| m.word() == kind)
             .unwrap_or(Self::Other)
@@ -63,6 +65,7 @@ impl Matter {
             Self::Geofence => "geofence",
             Self::Link => "link",
             Self::CheckIn => "check_in",
+            Self::Zone => "zone",
             Self::Other => "other",
         }
     }
@@ -72,7 +75,7 @@ impl Matter {
         Duration::from_secs(match self {
             Self::Emergency | Self::EmergencyUpdate => 24 * HOUR,
             Self::CheckIn => HOUR,
-            Self::Geofence => 4 * HOUR,
+            Self::Geofence | Self::Zone => 4 * HOUR,
             Self::Link | Self::Other => 72 * HOUR,
         })
     }

@@ -2,8 +2,8 @@
 
 use super::Matter;
 
-/// A language's title and body for an emergency, its updates, a fence, a link, a check-in, and anything else.
-type Texts = [(&'static str, &'static str); 6];
+/// A language's title and body for an emergency, its updates, a fence, a link, a check-in, a zone, and anything else.
+type Texts = [(&'static str, &'static str); 7];
 
 const LANGUAGES: [(&str, Texts); 5] = [
     (
@@ -14,6 +14,7 @@ const LANGUAGES: [(&str, Texts); 5] = [
             ("News of someone you look after", "Open the app to see more."),
             ("News of your trusted contacts", "Open the app to see more."),
             ("Are you safe?", "Your check-in is due. Complete it, or your contacts are told."),
+            ("Take care where you are", "Open the app to see more."),
             ("Something is waiting for you", "Open the app to see more."),
         ],
     ),
@@ -28,6 +29,7 @@ const LANGUAGES: [(&str, Texts); 5] = [
                 "Bist du sicher?",
                 "Deine Rückmeldung ist fällig. Gib sie, sonst werden deine Vertrauten verständigt.",
             ),
+            ("Achte auf deine Umgebung", "Öffne die App für mehr."),
             ("Etwas wartet auf dich", "Öffne die App für mehr."),
         ],
     ),
@@ -42,6 +44,7 @@ const LANGUAGES: [(&str, Texts); 5] = [
                 "Êtes-vous en sécurité ?",
                 "Votre confirmation est attendue. Sans elle, vos contacts seront prévenus.",
             ),
+            ("Faites attention où vous êtes", "Ouvrez l'application pour en savoir plus."),
             ("Quelque chose vous attend", "Ouvrez l'application pour en savoir plus."),
         ],
     ),
@@ -53,6 +56,7 @@ const LANGUAGES: [(&str, Texts); 5] = [
             ("Novedades de alguien a quien cuidas", "Abre la aplicación para ver más."),
             ("Novedades de tus contactos de confianza", "Abre la aplicación para ver más."),
             ("¿Estás a salvo?", "Toca confirmar que estás bien. Si no lo haces, se avisará a tus contactos."),
+            ("Atención al lugar donde estás", "Abre la aplicación para ver más."),
             ("Algo te espera", "Abre la aplicación para ver más."),
         ],
     ),
@@ -64,6 +68,7 @@ const LANGUAGES: [(&str, Texts); 5] = [
             ("Novità su una persona che ti sta a cuore", "Apri l'app per saperne di più."),
             ("Novità sui tuoi contatti fidati", "Apri l'app per saperne di più."),
             ("Sei al sicuro?", "È ora di confermare. Se non lo fai, i tuoi contatti saranno avvisati."),
+            ("Attenzione al luogo in cui ti trovi", "Apri l'app per saperne di più."),
             ("Qualcosa ti aspetta", "Apri l'app per saperne di più."),
         ],
     ),
@@ -79,7 +84,8 @@ pub(super) fn texts(matter: Matter, locale: &str) -> (&'static str, &'static str
         Matter::Geofence => 2,
         Matter::Link => 3,
         Matter::CheckIn => 4,
-        Matter::Other => 5,
+        Matter::Zone => 5,
+        Matter::Other => 6,
     };
     known.unwrap_or(&LANGUAGES[0]).1[place]
 }
@@ -92,6 +98,8 @@ mod tests {
     fn a_locale_chooses_its_language_and_english_stands_in() {
         assert_eq!(texts(Matter::Emergency, "de-AT").0, "Jemand braucht deine Hilfe");
         assert_eq!(texts(Matter::Emergency, "tlh"), texts(Matter::Emergency, "en"));
+        assert_eq!(texts(Matter::Zone, "it").0, "Attenzione al luogo in cui ti trovi");
+        assert_eq!(texts(Matter::Other, "es").0, "Algo te espera");
         assert_eq!(texts(Matter::CheckIn, "FR").0, "Êtes-vous en sécurité ?");
     }
 }

@@ -6,8 +6,8 @@
 //! either point-in-polygon rule round at a few of them, and both geodesics are good to 15 nm (Karney 2013) of which
 //! PostGIS rounds away ten; what is left is for radii of a thousand kilometres. No receiver knows where it is to a metre.
 
-use crate::database;
 use crate::shapes::{Random, around, near_edge, shape};
+use crate::{count, database, seed};
 use cima::geo::{Point, RawShape, Shape};
 use sqlx::{PgConnection, query_scalar};
 
@@ -17,14 +17,6 @@ const PAIRS: usize = 100_000;
 /// Pairs asked in one statement, and points tried on each shape.
 const BATCH: usize = 2_000;
 const POINTS: usize = 20;
-
-fn seed() -> u64 {
-    let given = std::env::var("CIMA_SEED").ok().map(|seed| seed.parse().unwrap());
-    let seed =
-        given.unwrap_or_else(|| u64::from_le_bytes(database::id().as_bytes()[8..].try_into().unwrap()));
-    eprintln!("CIMA_SEED={seed}");
-    seed
-}
 
 async fn in_postgis(db: &mut PgConnection, shapes: &[Shape], pairs: &[(usize, Point)]) -> Vec<bool> {
     let texts: Vec<String> = shapes.iter().map(|s| serde_json::to_string(s.raw()).unwrap()).collect();
@@ -66,7 +58,7 @@ struct Seen {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_and_postgis_agree() {
-    let pairs = if std::env::var_os("CIMA_PROVE").is_some() { PAIRS } else { PAIRS / 10 };
+    let pairs = count(PAIRS);
     let mut r = Random(seed());
     let fresh = database::fresh().await;
     let mut db = fresh.connect().await;
