@@ -2,7 +2,8 @@
 //!
 //! [`evaluate`] is the rule (membership + fix -> membership; pure). A [`Tracker`] folds one device's fixes through it;
 //! [`Recorder`] makes fixes durable in groups; a [`Person`] holds the tracker of somebody's tracked device and
-//! rebuilds it from the store; [`Tracking`] is the service that the doors call. [`zones`] are what everybody may be told of.
+//! rebuilds it from the store; [`Tracking`] is the service that the doors call. A public [`Zone`] is nobody's own: whoever
+//! enters it is told.
 
 mod elsewhere;
 mod evaluate;

@@ -7,7 +7,8 @@ use cima::store::postgres::ZONES_IN_BOX;
 use cima::tracking::ZoneStore;
 use futures_util::future::join_all;
 use sqlx::{AssertSqlSafe, PgConnection, query, query_scalar};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// The radius and the limit of a person's window.
 const WINDOW: (f64, u32) = (2_000.0, 256);

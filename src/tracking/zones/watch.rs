@@ -94,7 +94,7 @@ async fn run(store: &dyn ZoneStore, clock: &Clock, Load(around, mut center): Loa
                 around.lock().failed();
             }
         }
-        let Some(Load(_, next)) = around.to_load(&mut around.lock()) else { break };
+        let Some(Load(_, next)) = around.next_load(&mut around.lock()) else { break };
         if Arc::strong_count(&around) == 1 {
             break;
         }
@@ -121,7 +121,7 @@ impl Around {
             window.see(fix, &mut moves);
         }
         self.send(&mut window, moves);
-        if let Some(load) = self.to_load(&mut window)
+        if let Some(load) = self.next_load(&mut window)
             && self.watch.loads.try_send(load).is_err()
         {
             window.failed();
@@ -133,17 +133,17 @@ impl Around {
         *self.lock() = Window::default();
     }
 
-    fn to_load(self: &Arc<Self>, window: &mut Window) -> Option<Load> {
+    fn next_load(self: &Arc<Self>, window: &mut Window) -> Option<Load> {
         if !self.watch.any.load(Ordering::Relaxed) {
             return None;
         }
-        window.to_load().map(|center| Load(Arc::clone(self), center))
+        window.next_load().map(|center| Load(Arc::clone(self), center))
     }
 
     fn touch(self: &Arc<Self>, areas: &[Area]) -> Option<Load> {
         let mut window = self.lock();
         window.touch(areas);
-        self.to_load(&mut window)
+        self.next_load(&mut window)
     }
 
     fn install(self: &Arc<Self>, view: View, now: Timestamp) {

@@ -147,7 +147,7 @@ impl Window {
 
     /// Around which place a view is to be loaded now, if one is: there is none, zones in it changed, or the person is
     /// half way out of it. The caller loads it, and then calls [`Window::install`] or [`Window::failed`].
-    pub(super) fn to_load(&mut self) -> Option<Point> {
+    pub(super) fn next_load(&mut self) -> Option<Point> {
         let at = self.last.as_ref()?.point;
         let fits = |view: &View| !self.stale && distance_m(view.center, at) <= view.radius_m / 2.0;
         if self.loading.is_some() || self.view.as_ref().is_some_and(fits) {
@@ -269,7 +269,7 @@ mod tests {
     fn window(zones: Vec<Zone>, visits: &[ZoneVisit]) -> (Window, Told) {
         let mut window = Window::default();
         assert_eq!(see(&mut window, 0, 0.0), Told::default());
-        assert_eq!(window.to_load(), Some(place(0.0)));
+        assert_eq!(window.next_load(), Some(place(0.0)));
         let told = install(&mut window, View::new(place(0.0), zones, visits));
         (window, told)
     }
@@ -310,25 +310,25 @@ mod tests {
         let (near, far) = (zone(1, 1_500.0), zone(2, 2_500.0));
         let (mut window, _) = window(vec![near.clone()], &[]);
         see(&mut window, 1, 900.0);
-        assert_eq!(window.to_load(), None);
+        assert_eq!(window.next_load(), None);
         see(&mut window, 2, 1_100.0);
-        assert_eq!(window.to_load(), Some(place(1_100.0)));
-        assert_eq!(window.to_load(), None, "one at a time");
+        assert_eq!(window.next_load(), Some(place(1_100.0)));
+        assert_eq!(window.next_load(), None, "one at a time");
         assert_eq!(see(&mut window, 3, 1_500.0), (vec![(1, 3)], vec![]));
         assert_eq!(see(&mut window, 4, 2_500.0), Told::default(), "outside the view: it waits");
         // The store does not know of the entry yet.
         let view = View::new(place(1_100.0), vec![near, far], &[]);
         assert_eq!(install(&mut window, view), (vec![(2, 4)], vec![(1, 4)]));
-        assert_eq!(window.to_load(), Some(place(2_500.0)));
+        assert_eq!(window.next_load(), Some(place(2_500.0)));
     }
 
     #[test]
     fn who_stands_still_is_told_of_a_new_zone() {
         let (mut window, _) = window(vec![], &[]);
         window.touch(&[Area::around(place(90_000.0), 100.0)]);
-        assert_eq!(window.to_load(), None, "it is far away");
+        assert_eq!(window.next_load(), None, "it is far away");
         window.touch(&[Area::around(place(0.0), 100.0)]);
-        assert_eq!(window.to_load(), Some(place(0.0)));
+        assert_eq!(window.next_load(), Some(place(0.0)));
         let view = View::new(place(0.0), vec![zone(1, 0.0)], &[]);
         let mut later =
             Window { view: None, loading: Some(false), last: window.last.clone(), ..Window::default() };
@@ -344,13 +344,13 @@ mod tests {
     fn a_change_during_a_load_is_looked_at_after_it() {
         let (mut window, _) = window(vec![], &[]);
         window.touch(&[Area::WORLD]);
-        assert!(window.to_load().is_some());
+        assert!(window.next_load().is_some());
         window.touch(&[Area::WORLD]);
         install(&mut window, View::new(place(0.0), vec![], &[]));
-        assert!(window.to_load().is_some());
+        assert!(window.next_load().is_some());
         window.touch(&[Area::WORLD]);
         window.failed();
-        assert!(window.to_load().is_some());
+        assert!(window.next_load().is_some());
     }
 
     #[test]
@@ -358,7 +358,7 @@ mod tests {
         let (mut window, _) = window(vec![zone(1, 0.0)], &[]);
         window.forget();
         assert_eq!(see(&mut window, 1, 1.0), Told::default());
-        assert!(window.to_load().is_some());
+        assert!(window.next_load().is_some());
         assert_eq!(
             install(&mut window, View::new(place(1.0), vec![zone(1, 0.0)], &[])),
             (vec![(1, 1)], vec![])
