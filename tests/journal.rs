@@ -157,7 +157,7 @@ struct Moody {
 impl FixStore for Moody {
     async fn record(&self, fixes: &[NewFix]) -> Stored<FixBatch> {
         if self.fails.load(Ordering::Relaxed) {
-            return Err(StoreError::Unavailable("in a mood".into()));
+            return Err(StoreError::new(Fault::Busy, "in a mood"));
         }
         self.recorded.fetch_add(fixes.len(), Ordering::Relaxed);
         self.inner.record(fixes).await

@@ -127,7 +127,7 @@ impl Stores {
 impl From<sqlite::Stores> for Stores {
     fn from(stores: sqlite::Stores) -> Self {
         Self {
-            identity: stores.main.clone(),
+            identity: stores.new.clone(),
             trust: stores.main.clone(),
             tracking: stores.main.clone(),
             alerts: stores.main.clone(),
@@ -160,7 +160,7 @@ impl Cellar for sqlite::Stores {
 impl From<postgres::Stores> for Stores {
     fn from(stores: postgres::Stores) -> Self {
         Self {
-            identity: stores.main.clone(),
+            identity: stores.new.clone(),
             trust: stores.main.clone(),
             tracking: stores.main.clone(),
             alerts: stores.main.clone(),

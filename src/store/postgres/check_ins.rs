@@ -143,7 +143,10 @@ impl CheckInStore for PostgresStore {
             return match known {
                 Some(known) if known.subject == new.subject => Ok(CheckInCreated::Repeated(known)),
                 Some(_) => Ok(CheckInCreated::Conflict),
-                None => Err(StoreError::Unavailable("a check-in of this id was deleted just now".into())),
+                None => Err(StoreError::new(
+                    crate::error::Fault::Conflict,
+                    "a check-in of this id was deleted just now",
+                )),
             };
         }
         let others = query_as::<_, (i64,)>(

@@ -118,7 +118,9 @@ pub(super) async fn create(
         return match tx.one(owner).await? {
             Some((owner,)) if owner == fence.owner.0 => Ok(FenceCreated::Repeated),
             Some(_) => Ok(FenceCreated::Conflict),
-            None => Err(StoreError::Unavailable("a fence of this id was deleted just now".into())),
+            None => {
+                Err(StoreError::new(crate::error::Fault::Conflict, "a fence of this id was deleted just now"))
+            }
         };
     }
     let (others, vertices) = others(&mut tx, fence).await?;

@@ -189,3 +189,20 @@ impl FixStore for PostgresFixes {
         self.track(device, after, Timestamp::from_unix_ms(i64::MAX), limit).await
     }
 }
+
+/// Refuses what is still on its way of a device.
+pub(in crate::store) async fn refuse_fixes(db: &Database, device: DeviceId) -> Stored<()> {
+    let mut tx = db.begin_fixes().await?;
+    tx.run(query("SELECT pg_advisory_xact_lock($1)").bind(WRITING)).await?;
+    let mark = query("INSERT INTO forgotten (device_id) VALUES ($1) ON CONFLICT DO NOTHING");
+    tx.run(mark.bind(device.0)).await?;
+    tx.commit().await
+}
+
+/// Gives up the numbers of a device's fixes.
+pub(in crate::store) async fn forget_numbers(db: &Database, device: DeviceId) -> Stored<()> {
+    let some = "DELETE FROM fix_numbers WHERE device_id = $1 AND seq IN
+             (SELECT seq FROM fix_numbers WHERE device_id = $1 ORDER BY seq LIMIT $2)";
+    while db.write_fixes(query(some).bind(device.0).bind(DELETED_AT_ONCE)).await? > 0 {}
+    Ok(())
+}

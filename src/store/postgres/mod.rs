@@ -27,12 +27,15 @@ mod values;
 mod zones;
 
 pub use fixes::PostgresFixes;
+pub(super) use fixes::{forget_numbers, refuse_fixes};
 pub use migrate::migrate;
 pub use zones::ZONES_IN_BOX;
 
+use super::{Fixes, Store, database};
 use crate::clock::Clock;
 use crate::error::Stored;
-use connect::Database;
+
+pub(super) use connect::{Database, Tx, again};
 use std::sync::Arc;
 
 /// Both stores of one database.
@@ -41,6 +44,8 @@ pub struct Stores {
     pub main: Arc<PostgresStore>,
     /// Fixes.
     pub fixes: Arc<PostgresFixes>,
+    /// Both, as the shared use cases see them.
+    pub new: Arc<Store>,
 }
 
 /// People, trust, fences, alerts.
@@ -60,7 +65,9 @@ pub async fn open(url: &str, clock: Clock) -> Stored<Stores> {
     let db = Database::new(url)?;
     migrate::check(&db.routine).await?;
     let fixes = Arc::new(PostgresFixes::new(db.clone(), clock.clone()));
-    Ok(Stores { main: Arc::new(PostgresStore { db, fixes: Arc::clone(&fixes), clock }), fixes })
+    let new_fixes = Arc::new(Fixes::new(database::Database::Pg(db.for_fixes())));
+    let new = Arc::new(Store::new(database::Database::Pg(db.clone()), new_fixes, clock.clone()));
+    Ok(Stores { main: Arc::new(PostgresStore { db, fixes: Arc::clone(&fixes), clock }), fixes, new })
 }
 
 impl PostgresStore {

@@ -17,14 +17,14 @@ use uuid::Uuid;
 
 /// `fixes.db`.
 pub struct SqliteFixes {
-    pub(super) db: Database,
+    pub(super) db: std::sync::Arc<Database>,
 }
 
 /// Fixes deleted in one transaction; others write between two of them.
 const DELETED_AT_ONCE: i64 = 2_000;
 
 impl SqliteFixes {
-    pub(super) fn new(db: Database) -> Self {
+    pub(super) fn new(db: std::sync::Arc<Database>) -> Self {
         Self { db }
     }
     /// Whether the store can take fixes now; answers within half a second.
@@ -198,4 +198,10 @@ impl FixStore for SqliteFixes {
     async fn after(&self, device: DeviceId, after: (Timestamp, i64), limit: u32) -> Stored<Vec<StoredFix>> {
         self.track(device, after, Timestamp::from_unix_ms(i64::MAX), limit).await
     }
+}
+
+/// Refuses what is still on its way of a device, and deletes what trails have of it.
+pub(in crate::store) async fn refuse_fixes(db: &Database, device: DeviceId) -> Stored<()> {
+    let mark = query("INSERT INTO forgotten (device_id) VALUES (?) ON CONFLICT DO NOTHING").bind(device.0);
+    db.writer.write(Lane::Routine, mark).await.map(|_| ())
 }

@@ -80,6 +80,31 @@ pub(super) async fn forget(store: &SqliteStore, user: UserId, at: Timestamp) -> 
     Ok(devices.into_iter().filter(|(_, removed)| removed.is_none()).map(|(id, _)| DeviceId(id)).collect())
 }
 
+/// Rewrites the files of somebody who was forgotten: from the commit on they are forgotten, so what is left of them in
+/// the gaps of a file must not fail the call, and rewriting a large file must not stand before an emergency. Then the
+/// next opening does it.
+pub(in crate::store) async fn wipe_forgotten((main, fixes): (&Database, &Database)) -> Stored<()> {
+    if is_small(fixes).await? && is_small(main).await? {
+        if let Err(error) = finish_files(main, fixes).await {
+            tracing::warn!(%error, "the files are rewritten at the next opening");
+        }
+    } else {
+        tracing::info!("the files are large: they are rewritten at the next opening");
+    }
+    Ok(())
+}
+
+/// Rewrites the files if somebody was forgotten since they were last rewritten.
+pub(in crate::store) async fn finish_files(main: &Database, fixes: &Database) -> Stored<()> {
+    let due = query_as::<_, (String,)>("SELECT task FROM unfinished");
+    if read(due.fetch_optional(&main.readers)).await?.is_none() {
+        return Ok(());
+    }
+    rewrite(fixes, REWRITE).await?;
+    rewrite(main, REWRITE).await?;
+    main.writer.write(Lane::Routine, query("DELETE FROM unfinished")).await.map(|_| ())
+}
+
 /// Whether a file is rewritten well within the patience of an emergency that waits for its writer.
 async fn is_small(db: &Database) -> Stored<bool> {
     let bytes =

@@ -25,13 +25,19 @@ mod writer;
 mod zones;
 
 pub use fixes::SqliteFixes;
+pub(super) use fixes::refuse_fixes;
+pub(super) use forget::wipe_forgotten;
 
+use super::{Fixes, Store, database};
 use crate::clock::Clock;
 use crate::error::Stored;
-use connect::{ALARMS, Database, FLOOD};
+use connect::{ALARMS, FLOOD};
+
+pub(super) use connect::Database;
 use sqlx::migrate::Migrator;
 use std::path::Path;
 use std::sync::Arc;
+pub(super) use writer::Tx;
 
 /// The schema of `cima.db`.
 static CIMA: Migrator = sqlx::migrate!("./migrations/sqlite/cima");
@@ -44,11 +50,13 @@ pub struct Stores {
     pub main: Arc<SqliteStore>,
     /// `fixes.db`: fixes.
     pub fixes: Arc<SqliteFixes>,
+    /// Both, as the shared use cases see them.
+    pub new: Arc<Store>,
 }
 
 /// `cima.db`.
 pub struct SqliteStore {
-    db: Database,
+    db: Arc<Database>,
     /// Forgetting a person reaches into the other file.
     fixes: Arc<SqliteFixes>,
     /// Tells whether a link is in force at the moment an alert is stored.
@@ -62,8 +70,10 @@ pub struct SqliteStore {
 /// When the directory cannot be used, or a file in it is not cima's or is newer than this program.
 pub async fn open(data_dir: &Path, clock: Clock) -> Stored<Stores> {
     connect::prepare_dir(data_dir)?;
-    let main = Database::open(&data_dir.join("cima.db"), &CIMA, &ALARMS).await?;
-    let fixes = Database::open(&data_dir.join("fixes.db"), &FIXES, &FLOOD).await?;
+    let main = Arc::new(Database::open(&data_dir.join("cima.db"), &CIMA, &ALARMS).await?);
+    let fixes = Arc::new(Database::open(&data_dir.join("fixes.db"), &FIXES, &FLOOD).await?);
+    let new_fixes = Arc::new(Fixes::new(database::Database::Lite(Arc::clone(&fixes))));
+    let new = Arc::new(Store::new(database::Database::Lite(Arc::clone(&main)), new_fixes, clock.clone()));
     let fixes = Arc::new(SqliteFixes::new(fixes));
     let main =
         Arc::new(SqliteStore { db: main, fixes: Arc::clone(&fixes), clock, folds: folds::Folds::default() });
@@ -71,7 +81,7 @@ pub async fn open(data_dir: &Path, clock: Clock) -> Stored<Stores> {
         // No reason not to take alarms; the next opening tries again.
         tracing::warn!(%error, "files could not be rewritten after somebody was forgotten");
     }
-    Ok(Stores { main, fixes })
+    Ok(Stores { main, fixes, new })
 }
 
 impl SqliteStore {

@@ -1,0 +1,1 @@
+//! Emergencies, alerts, inboxes, check-ins.

@@ -1,0 +1,1 @@
+//! Endpoints, and what is handed to their providers.
