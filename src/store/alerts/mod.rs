@@ -1,1 +1,3 @@
 //! Emergencies, alerts, inboxes, check-ins.
+
+pub(super) mod inbox;
