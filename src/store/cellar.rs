@@ -129,11 +129,11 @@ impl From<sqlite::Stores> for Stores {
         Self {
             identity: stores.new.clone(),
             trust: stores.main.clone(),
-            tracking: stores.main.clone(),
+            tracking: stores.new.clone(),
             alerts: stores.main.clone(),
             push: stores.main.clone(),
             zones: stores.main.clone(),
-            fixes: stores.fixes.clone(),
+            fixes: stores.new.fixes(),
             cellar: Arc::new(stores),
         }
     }
@@ -162,11 +162,11 @@ impl From<postgres::Stores> for Stores {
         Self {
             identity: stores.new.clone(),
             trust: stores.main.clone(),
-            tracking: stores.main.clone(),
+            tracking: stores.new.clone(),
             alerts: stores.main.clone(),
             push: stores.main.clone(),
             zones: stores.main.clone(),
-            fixes: stores.fixes.clone(),
+            fixes: stores.new.fixes(),
             cellar: Arc::new(stores),
         }
     }

@@ -51,6 +51,11 @@ impl Store {
         Self { db, fixes, clock, owners: tracking::Owners::default() }
     }
 
+    /// The fixes beside it.
+    fn fixes(&self) -> Arc<Fixes> {
+        Arc::clone(&self.fixes)
+    }
+
     /// The files it is kept in, `cima.db` and `fixes.db`, if it is in files.
     fn files(&self) -> Option<(&sqlite::Database, &sqlite::Database)> {
         match (&self.db, self.fixes.database()) {

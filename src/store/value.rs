@@ -8,6 +8,7 @@
 //! | a word of an enum | text | text |
 //! | [`Json`] | text | `jsonb` |
 //! | a list of ids | a JSON list of hex | `uuid[]` |
+//! | a list of times | a JSON list | `timestamptz[]` |
 
 use crate::alerts::{AlertKind, CheckInState, EmergencyKind, State};
 use crate::clock::Timestamp;
@@ -32,6 +33,7 @@ use uuid::Uuid;
 pub(super) enum Value {
     Id(Option<Uuid>),
     Ids(Option<Vec<Uuid>>),
+    Times(Option<Vec<Timestamp>>),
     Text(Option<String>),
     Bytes(Option<Vec<u8>>),
     Int(Option<i64>),
@@ -45,6 +47,7 @@ impl Value {
         match self {
             Self::Id(id) => arguments.add(id),
             Self::Ids(ids) => arguments.add(ids.as_deref().map(hex_list)),
+            Self::Times(times) => arguments.add(times.as_deref().map(ms_list)),
             Self::Text(text) => arguments.add(text),
             Self::Bytes(bytes) => arguments.add(bytes),
             Self::Int(int) => arguments.add(int),
@@ -58,6 +61,7 @@ impl Value {
         match self {
             Self::Id(id) => arguments.add(id),
             Self::Ids(ids) => arguments.add(ids),
+            Self::Times(times) => arguments.add(times),
             Self::Text(text) => arguments.add(text.as_deref().map(plain)),
             Self::Bytes(bytes) => arguments.add(bytes),
             Self::Int(int) => arguments.add(int),
@@ -86,6 +90,12 @@ pub(super) fn pg_arguments(values: Vec<Value>) -> Result<PgArguments, BoxDynErro
 fn hex_list(ids: &[Uuid]) -> String {
     let quoted: Vec<String> = ids.iter().map(|id| format!("\"{}\"", id.simple())).collect();
     format!("[{}]", quoted.join(","))
+}
+
+/// Times as a JSON list that SQLite can look into.
+fn ms_list(times: &[Timestamp]) -> String {
+    let ms: Vec<String> = times.iter().map(|at| at.unix_ms().to_string()).collect();
+    format!("[{}]", ms.join(","))
 }
 
 /// Text without the one character that neither `text` nor `jsonb` of PostgreSQL takes: somebody in need is not refused
@@ -119,6 +129,7 @@ macro_rules! binds {
 binds! {
     Uuid, v => Value::Id;
     Vec<Uuid>, v => Value::Ids;
+    Vec<Timestamp>, v => Value::Times;
     String, v => Value::Text;
     &str, v => Value::Text;
     &String, v => Value::Text;

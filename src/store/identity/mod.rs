@@ -5,6 +5,9 @@ mod devices;
 mod forget;
 mod sessions;
 
+pub(super) use accounts::lock;
+pub(super) use devices::tracked;
+
 use super::Store;
 use crate::alerts::Lane;
 use crate::clock::Timestamp;

@@ -2,13 +2,16 @@
 //! calls, and one that only emergencies use.
 
 use super::failure::{READ, by, failure, late, was_undone};
+use super::fixes::Days;
 use crate::alerts::Lane;
+use crate::clock::Clock;
 use crate::error::{Fault, StoreError, Stored};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::{ConnectOptions, Executor, FromRow, PgPool, Postgres};
 use std::future::Future;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
@@ -68,6 +71,8 @@ pub(in crate::store) struct Database {
     pub(in crate::store) routine: PgPool,
     pub(in crate::store) emergency: PgPool,
     pub(in crate::store) fixes: PgPool,
+    /// The tables that fixes are kept in.
+    pub(in crate::store) days: Arc<Days>,
 }
 
 /// The settings of a connection, from a `postgres://` address.
@@ -94,13 +99,14 @@ fn pool(options: &PgConnectOptions, size: u32, kept: u32) -> PgPool {
 }
 
 impl Database {
-    pub(in crate::store) fn new(url: &str) -> Stored<Self> {
+    pub(in crate::store) fn new(url: &str, clock: Clock) -> Stored<Self> {
         let options = options(url)?;
         Ok(Self {
             routine: pool(&options, ROUTINE, 0),
             // Nobody in need waits until a connection is made.
             emergency: pool(&options, EMERGENCY, EMERGENCY),
             fixes: pool(&options, FIXES, 0),
+            days: Arc::new(Days::new(clock)),
         })
     }
 

@@ -1,27 +1,32 @@
 //! Fixes, by day of their time, written in groups and read by device in event order.
 
 mod days;
+mod expire;
 mod record;
 mod trails;
+
+pub(in crate::store) use days::Days;
+pub(in crate::store) use expire::expire_fixes;
+pub(in crate::store) use record::{known, record};
 
 use super::at::At;
 use super::connect::Database;
 use super::failure::{read, unreadable};
 use super::values::numbers;
+use crate::alerts::Lane;
 use crate::clock::{Clock, Timestamp};
 use crate::error::{StoreError, Stored};
 use crate::geo::{Fix, Point};
 use crate::id::DeviceId;
 use crate::tracking::{FixBatch, FixStore, NewFix, StoredFix, event_order, page_start};
 use async_trait::async_trait;
-use days::Days;
 use sqlx::{query, query_as, query_scalar};
 use uuid::Uuid;
 
 /// Fixes.
 pub struct PostgresFixes {
     db: Database,
-    days: Days,
+    days: std::sync::Arc<Days>,
 }
 
 /// Who writes fixes holds this shared until the commit. Who marks a device as forgotten holds it alone, so that no fix of
@@ -43,7 +48,10 @@ macro_rules! fixes {
 
 impl PostgresFixes {
     pub(super) fn new(db: Database, clock: Clock) -> Self {
-        Self { db, days: Days::new(clock) }
+        {
+            let _ = clock;
+            Self { days: db.days.clone(), db }
+        }
     }
 
     /// Deletes everything of these devices, and refuses what of theirs is still on its way.
@@ -121,7 +129,7 @@ impl TryFrom<FixRow> for StoredFix {
 #[async_trait]
 impl FixStore for PostgresFixes {
     async fn record(&self, fixes: &[NewFix]) -> Stored<FixBatch> {
-        record::record(self, fixes).await
+        record(&self.db.for_fixes(), fixes).await
     }
 
     async fn known(&self, asked: &[(DeviceId, i64)]) -> Stored<Vec<(DeviceId, i64, Timestamp)>> {
@@ -192,17 +200,9 @@ impl FixStore for PostgresFixes {
 
 /// Refuses what is still on its way of a device.
 pub(in crate::store) async fn refuse_fixes(db: &Database, device: DeviceId) -> Stored<()> {
-    let mut tx = db.begin_fixes().await?;
+    let mut tx = db.begin(Lane::Routine).await?;
     tx.run(query("SELECT pg_advisory_xact_lock($1)").bind(WRITING)).await?;
     let mark = query("INSERT INTO forgotten (device_id) VALUES ($1) ON CONFLICT DO NOTHING");
     tx.run(mark.bind(device.0)).await?;
     tx.commit().await
-}
-
-/// Gives up the numbers of a device's fixes.
-pub(in crate::store) async fn forget_numbers(db: &Database, device: DeviceId) -> Stored<()> {
-    let some = "DELETE FROM fix_numbers WHERE device_id = $1 AND seq IN
-             (SELECT seq FROM fix_numbers WHERE device_id = $1 ORDER BY seq LIMIT $2)";
-    while db.write_fixes(query(some).bind(device.0).bind(DELETED_AT_ONCE)).await? > 0 {}
-    Ok(())
 }

@@ -27,7 +27,7 @@ mod values;
 mod zones;
 
 pub use fixes::PostgresFixes;
-pub(super) use fixes::{forget_numbers, refuse_fixes};
+pub(super) use fixes::{expire_fixes, known, record, refuse_fixes};
 pub use migrate::migrate;
 pub use zones::ZONES_IN_BOX;
 
@@ -62,7 +62,7 @@ pub struct PostgresStore {
 /// # Errors
 /// When it cannot be reached, or its schema is older or newer than this program can run on.
 pub async fn open(url: &str, clock: Clock) -> Stored<Stores> {
-    let db = Database::new(url)?;
+    let db = Database::new(url, clock.clone())?;
     migrate::check(&db.routine).await?;
     let fixes = Arc::new(PostgresFixes::new(db.clone(), clock.clone()));
     let new_fixes = Arc::new(Fixes::new(database::Database::Pg(db.for_fixes())));

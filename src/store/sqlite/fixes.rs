@@ -1,7 +1,11 @@
 //! `fixes.db`: the fixes, written in groups by one fast path and read by device in event order.
 
+mod expire;
 mod record;
 mod trails;
+
+pub(in crate::store) use expire::expire_fixes;
+pub(in crate::store) use record::{known, record};
 
 use super::connect::Database;
 use super::failure::{read, unreadable};
@@ -127,7 +131,7 @@ impl TryFrom<FixRow> for StoredFix {
 #[async_trait]
 impl FixStore for SqliteFixes {
     async fn record(&self, fixes: &[NewFix]) -> Stored<FixBatch> {
-        record::record(&self.db.writer, fixes).await
+        record(&self.db.writer, fixes).await
     }
 
     async fn known(&self, asked: &[(DeviceId, i64)]) -> Stored<Vec<(DeviceId, i64, Timestamp)>> {

@@ -25,8 +25,9 @@ mod writer;
 mod zones;
 
 pub use fixes::SqliteFixes;
-pub(super) use fixes::refuse_fixes;
+pub(super) use fixes::{expire_fixes, known, record, refuse_fixes};
 pub(super) use forget::wipe_forgotten;
+pub(super) use retention::wipe;
 
 use super::{Fixes, Store, database};
 use crate::clock::Clock;

@@ -24,7 +24,7 @@ const QUICKLY_REWRITTEN: i64 = 32 << 20;
 const WIPE: Duration = Duration::from_secs(5);
 
 /// Leaves nothing in the file and its log of what was deleted, as far as that is quick.
-pub(super) async fn wipe(db: &Database) -> Stored<()> {
+pub(in crate::store) async fn wipe(db: &Database) -> Stored<()> {
     let size =
         query_scalar::<_, i64>("SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()");
     if read(size.fetch_one(&db.readers)).await? <= QUICKLY_REWRITTEN {

@@ -18,7 +18,7 @@ const CHANGING: i64 = 0x63_696d_615f_6461;
 const RESTING: Duration = Duration::from_secs(2 * 86_400);
 
 /// Which days are known to be there.
-pub(super) struct Days {
+pub(in crate::store) struct Days {
     known: Mutex<BTreeSet<i64>>,
     clock: Clock,
 }
@@ -40,7 +40,7 @@ fn day_of_table(name: &str) -> Option<i64> {
 }
 
 impl Days {
-    pub(super) fn new(clock: Clock) -> Self {
+    pub(in crate::store) fn new(clock: Clock) -> Self {
         Self { known: Mutex::default(), clock }
     }
 
@@ -50,12 +50,12 @@ impl Days {
     }
 
     /// Looks again before the next writing.
-    pub(super) fn forget(&self) {
+    pub(in crate::store) fn forget(&self) {
         self.known().clear();
     }
 
     /// Makes the days of these fixes that are not there.
-    pub(super) async fn prepare(&self, db: &Database, fixes: &[NewFix]) -> Stored<()> {
+    pub(in crate::store) async fn prepare(&self, db: &Database, fixes: &[NewFix]) -> Stored<()> {
         let mut missing = BTreeSet::new();
         {
             let known = self.known();
@@ -69,7 +69,7 @@ impl Days {
     }
 
     /// Drops the past days that are empty. One that somebody reads just now stays until the next time.
-    pub(super) async fn drop_empty(&self, db: &Database) -> Stored<()> {
+    pub(in crate::store) async fn drop_empty(&self, db: &Database) -> Stored<()> {
         let days = query_scalar::<_, String>(
             "SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
              WHERE i.inhparent = 'fixes'::regclass",
