@@ -4,7 +4,7 @@
 
 use async_trait::async_trait;
 use cima::clock::{Clock, Timestamp};
-use cima::error::{StoreError, Stored};
+use cima::error::{Fault, StoreError, Stored};
 use cima::geo::{Fix, Point};
 use cima::id::{DeviceId, EmergencyId};
 use cima::journal::{Journal, Limits};

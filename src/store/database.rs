@@ -50,6 +50,38 @@ pub(super) enum Database {
 }
 
 impl Database {
+    /// Whether it can take an emergency now; answers within half a second.
+    pub(super) async fn healthy(&self) -> Stored<()> {
+        match self {
+            Self::Lite(db) => db.healthy().await,
+            Self::Pg(db) => db.healthy().await,
+        }
+    }
+
+    /// What decides whether an answer is on the disk, as live connections have it.
+    pub(super) async fn settings(&self) -> Stored<Vec<(String, String)>> {
+        match self {
+            Self::Lite(db) => db.settings().await,
+            Self::Pg(db) => db.settings().await,
+        }
+    }
+
+    /// Whether answers outlive a loss of power, by its [`Database::settings`].
+    pub(super) fn is_on_disk(&self, settings: &[(String, String)]) -> bool {
+        match self {
+            Self::Lite(_) => settings.contains(&("synchronous".into(), "2".into())),
+            Self::Pg(_) => settings.iter().all(|(_, value)| value != "off"),
+        }
+    }
+
+    /// Stops taking calls and leaves everything whole.
+    pub(super) async fn close(&self) {
+        match self {
+            Self::Lite(db) => db.close().await,
+            Self::Pg(db) => db.close().await,
+        }
+    }
+
     /// Begins a transaction that writes. Dropping it at any point leaves nothing of it.
     pub(super) async fn begin(&self, lane: Lane) -> Stored<Tx<'_>> {
         match self {

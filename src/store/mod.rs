@@ -9,7 +9,6 @@
 //! has to be decided inside a transaction (who is a contact at this moment, whether an id is new).
 
 mod alerts;
-mod cellar;
 mod database;
 mod failure;
 mod fixes;
@@ -18,11 +17,12 @@ pub mod postgres;
 mod push;
 mod sql;
 pub mod sqlite;
+mod stores;
 mod tracking;
 mod trust;
 mod value;
 
-pub use cellar::{Durability, Place, Stores, migrate, open};
+pub use stores::{Durability, Place, Stores, migrate, open};
 pub use fixes::Fixes;
 
 pub use crate::error::{Fault, StoreError, Stored};
@@ -46,16 +46,23 @@ pub struct Store {
     owners: tracking::Owners,
 }
 
+/// What one opening gives.
+pub struct Opened {
+    /// People, trust, fences, alerts, push.
+    pub main: Arc<Store>,
+    /// Fixes.
+    pub fixes: Arc<Fixes>,
+}
+
+impl Opened {
+    fn new(main: Database, fixes: Database, clock: Clock) -> Self {
+        let fixes = Arc::new(Fixes::new(fixes));
+        let owners = tracking::Owners::default();
+        Self { main: Arc::new(Store { db: main, fixes: Arc::clone(&fixes), clock, owners }), fixes }
+    }
+}
+
 impl Store {
-    fn new(db: Database, fixes: Arc<Fixes>, clock: Clock) -> Self {
-        Self { db, fixes, clock, owners: tracking::Owners::default() }
-    }
-
-    /// The fixes beside it.
-    fn fixes(&self) -> Arc<Fixes> {
-        Arc::clone(&self.fixes)
-    }
-
     /// The files it is kept in, `cima.db` and `fixes.db`, if it is in files.
     fn files(&self) -> Option<(&sqlite::Database, &sqlite::Database)> {
         match (&self.db, self.fixes.database()) {
@@ -63,9 +70,22 @@ impl Store {
             _ => None,
         }
     }
-}
-
-/// What is left of an account's id after a deletion, so that nobody takes the place of somebody forgotten.
-fn retired_mark(user: crate::id::UserId) -> [u8; 16] {
-    crate::id::derived("retired_account", &[user.0.as_bytes()]).into_bytes()
+    /// Whether the store can take an emergency now; answers within half a second.
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub async fn healthy(&self) -> Stored<()> {
+        self.db.healthy().await
+    }
+    /// What decides whether an answer is on the disk, as live connections have it.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn settings(&self) -> Stored<Vec<(String, String)>> {
+        self.db.settings().await
+    }
+    /// Stops taking calls and leaves everything whole.
+    pub async fn close(&self) {
+        self.db.close().await;
+    }
 }

@@ -82,7 +82,7 @@ async fn stranger(dir: &TempDir) -> SqliteConnection {
 #[tokio::test]
 async fn what_is_answered_is_on_the_disk() {
     let (_dir, stores) = opened().await;
-    for report in [stores.main.pragma_report().await.unwrap(), stores.fixes.pragma_report().await.unwrap()] {
+    for report in [stores.main.settings().await.unwrap(), stores.fixes.settings().await.unwrap()] {
         let says = |name: &str| report.iter().find(|(n, _)| n == name).unwrap().1.clone();
         assert_eq!((says("synchronous").as_str(), says("journal_mode").as_str()), ("2", "wal"));
         assert_eq!((says("secure_delete").as_str(), says("foreign_keys").as_str()), ("1", "1"));

@@ -42,6 +42,25 @@ impl Fixes {
         &self.db
     }
 
+    /// Whether the store can take fixes now; answers within half a second.
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub async fn healthy(&self) -> Stored<()> {
+        self.db.healthy().await
+    }
+    /// What decides whether an answer is on the disk, as live connections have it.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn settings(&self) -> Stored<Vec<(String, String)>> {
+        self.db.settings().await
+    }
+    /// Stops taking calls and leaves everything whole.
+    pub async fn close(&self) {
+        self.db.close().await;
+    }
+
     /// Deletes everything of these devices, and refuses what of theirs is still on its way.
     pub(super) async fn forget(&self, devices: &[DeviceId]) -> Stored<()> {
         for &device in devices {

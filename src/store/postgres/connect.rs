@@ -1,11 +1,11 @@
 //! The pools and their deadlines. Three, so that nothing is in front of an alarm: one for fixes, one for everybody's
 //! calls, and one that only emergencies use.
 
-use super::failure::{READ, by, failure, late, was_undone};
 use super::fixes::Days;
 use crate::alerts::Lane;
 use crate::clock::Clock;
 use crate::error::{Fault, StoreError, Stored};
+use crate::store::failure::{READ, by, failure, read};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::{ConnectOptions, Executor, FromRow, PgPool, Postgres};
@@ -56,13 +56,13 @@ where
     let tries = async {
         for _ in 1..TRIES {
             match use_case().await {
-                Err(error) if was_undone(&error) => {}
+                Err(error) if error.kind() == Fault::Conflict => {}
                 done => return done,
             }
         }
         use_case().await
     };
-    timeout_at(Instant::now() + patience(lane), tries).await.unwrap_or_else(|_| Err(late()))
+    timeout_at(Instant::now() + patience(lane), tries).await.unwrap_or_else(|_| Err(StoreError::late()))
 }
 
 /// The pools of one node.
@@ -128,27 +128,25 @@ impl Database {
         begin(self.of(lane), Instant::now() + patience(lane)).await
     }
 
-    /// Begins a transaction on fixes.
-    pub(in crate::store) async fn begin_fixes(&self) -> Stored<Tx> {
-        begin(&self.fixes, Instant::now() + patience(Lane::Routine)).await
-    }
-
     /// One statement that is a transaction of its own; how many rows it changed.
     pub(in crate::store) async fn write(&self, lane: Lane, statement: Statement<'_>) -> Stored<u64> {
         let deadline = Instant::now() + patience(lane);
         Ok(by(deadline, statement.execute(self.of(lane))).await?.rows_affected())
     }
 
-    /// As [`Database::write`], on fixes.
-    pub(in crate::store) async fn write_fixes(&self, statement: Statement<'_>) -> Stored<u64> {
-        let deadline = Instant::now() + patience(Lane::Routine);
-        Ok(by(deadline, statement.execute(&self.fixes)).await?.rows_affected())
-    }
-
     /// Whether an emergency could be stored now.
     pub(in crate::store) async fn healthy(&self) -> Stored<()> {
         let probe = sqlx::query("SELECT 1 WHERE NOT pg_is_in_recovery()").fetch_one(&self.emergency);
         by(Instant::now() + PROBE, probe).await.map(|_| ())
+    }
+
+    /// What the server does before it answers a commit.
+    pub(in crate::store) async fn settings(&self) -> Stored<Vec<(String, String)>> {
+        let settings = sqlx::query_as(
+            "SELECT name, setting FROM pg_settings
+             WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit') ORDER BY name",
+        );
+        read(settings.fetch_all(&self.routine)).await
     }
 
     pub(in crate::store) async fn close(&self) {
@@ -202,7 +200,7 @@ impl Tx {
     pub(in crate::store) async fn commit(mut self) -> Stored<()> {
         match timeout_at(self.deadline, self.connection.execute("COMMIT")).await {
             Ok(done) => done.map(|_| ()).map_err(failure),
-            Err(_) => Err(late()),
+            Err(_) => Err(StoreError::late()),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The schema: brought up to date by `cima migrate`, and only looked at by everything else.
 
 use super::connect::options;
-use super::failure::failure;
 use crate::error::{Fault, StoreError, Stored};
+use crate::store::failure::{failure, read};
 use sqlx::migrate::Migrator;
 use sqlx::{ConnectOptions, Connection, PgPool, Row};
 
@@ -28,7 +28,7 @@ pub async fn migrate(url: &str) -> Stored<()> {
 /// Refuses a schema that this program cannot run on, with the sentence to act on.
 pub(super) async fn check(pool: &PgPool) -> Stored<()> {
     let found = sqlx::query("SELECT version, compatible_from FROM schema_info").fetch_optional(pool);
-    let found = match super::failure::read(found).await {
+    let found = match read(found).await {
         Ok(found) => found,
         Err(error) if error.kind() == Fault::Corrupt => None,
         Err(error) => return Err(error),

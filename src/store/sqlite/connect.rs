@@ -1,9 +1,9 @@
 //! Opening one file: who may read it, how it is written, which pools it has.
 
-use super::failure::{by, failure, read};
 use super::writer::Writer;
 use crate::alerts::Lane;
 use crate::error::{Fault, StoreError, Stored};
+use crate::store::failure::{READ, by, failure, read};
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Row, SqlitePool};
@@ -99,7 +99,7 @@ async fn pool(path: &Path, size: u32) -> Stored<SqlitePool> {
         // A file does not go away while nobody reads it.
         .idle_timeout(None)
         .max_lifetime(None)
-        .acquire_timeout(super::failure::READ)
+        .acquire_timeout(READ)
         .connect_lazy_with(options);
     let mut all = Vec::new();
     for _ in 0..size {
@@ -151,14 +151,14 @@ impl Database {
     }
 
     /// The live writer's settings.
-    pub(in crate::store) async fn pragma_report(&self) -> Stored<Vec<(String, String)>> {
+    pub(in crate::store) async fn settings(&self) -> Stored<Vec<(String, String)>> {
         let asked = [
             ("journal_mode", "PRAGMA journal_mode"),
             ("synchronous", "PRAGMA synchronous"),
             ("secure_delete", "PRAGMA secure_delete"),
             ("foreign_keys", "PRAGMA foreign_keys"),
         ];
-        let mut locked = self.writer.alone(super::failure::READ).await?;
+        let mut locked = self.writer.alone(READ).await?;
         let mut report = Vec::new();
         for (name, pragma) in asked {
             let row = read(sqlx::query(pragma).fetch_one(locked.connection()?)).await?;

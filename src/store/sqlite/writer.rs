@@ -3,7 +3,7 @@
 //! Routine callers queue at a door of their own and come to the connection one at a time; emergencies go to the
 //! connection at once. So an emergency waits for the routine transaction that runs and for none that queues.
 
-use super::failure::{by, late, result_code};
+use crate::store::failure::{by, failure, result_code};
 use crate::alerts::Lane;
 use crate::error::{Fault, StoreError, Stored};
 use futures_util::FutureExt;
@@ -62,7 +62,7 @@ impl Writer {
     async fn begin_by(&self, lane: Lane, deadline: Instant) -> Stored<Tx<'_>> {
         let routine = match lane {
             Lane::Emergency => None,
-            Lane::Routine => Some(timeout_at(deadline, self.routine.lock()).await.map_err(|_| late())?),
+            Lane::Routine => Some(timeout_at(deadline, self.routine.lock()).await.map_err(|_| StoreError::late())?),
         };
         // It is a transaction before it is begun, so that a caller who is dropped meanwhile leaves none.
         let mut tx = Tx { slot: self.ready(deadline).await?, _routine: routine, deadline };
@@ -81,7 +81,7 @@ impl Writer {
     /// The connection, outside of any transaction, for what cannot be done in one.
     pub(in crate::store) async fn alone(&self, within: Duration) -> Stored<Alone<'_>> {
         let deadline = Instant::now() + within;
-        let routine = timeout_at(deadline, self.routine.lock()).await.map_err(|_| late())?;
+        let routine = timeout_at(deadline, self.routine.lock()).await.map_err(|_| StoreError::late())?;
         Ok(Alone { slot: self.ready(deadline).await?, _routine: routine })
     }
 
@@ -104,7 +104,7 @@ impl Writer {
             // A reader is in the way. SQLite has waited a little; others may write before the next try.
             drop(locked);
             if Instant::now() >= deadline {
-                return Err(late());
+                return Err(StoreError::late());
             }
         }
     }
@@ -124,7 +124,7 @@ impl Writer {
 
     /// The connection once it is nobody's and outside of any transaction.
     async fn ready(&self, deadline: Instant) -> Stored<MutexGuard<'_, Slot>> {
-        let mut slot = timeout_at(deadline, self.slot.lock()).await.map_err(|_| late())?;
+        let mut slot = timeout_at(deadline, self.slot.lock()).await.map_err(|_| StoreError::late())?;
         if matches!(slot.conn, Conn::Lost) {
             slot.conn = Conn::Open(by(deadline, self.options.connect()).await?);
             slot.dirty = false;
@@ -150,7 +150,7 @@ impl Slot {
         self.dirty = true;
         loop {
             let begun = timeout_at(deadline, sqlx::query("BEGIN IMMEDIATE").execute(self.open()?)).await;
-            match begun.map_err(|_| late())? {
+            match begun.map_err(|_| StoreError::late())? {
                 Ok(_) => return Ok(()),
                 // Another process writes. SQLite has waited for it already.
                 Err(error) if is_busy(&error) && Instant::now() < deadline => {}
@@ -161,7 +161,7 @@ impl Slot {
 
     async fn roll_back(&mut self, deadline: Instant) -> Stored<()> {
         let ended = timeout_at(deadline, sqlx::query("ROLLBACK").execute(self.open()?)).await;
-        match ended.map_err(|_| late())? {
+        match ended.map_err(|_| StoreError::late())? {
             Ok(_) => {}
             // A commit whose caller did not wait for it, or an error after which SQLite rolled back by itself.
             Err(error) if error.to_string().contains("no transaction is active") => {}
@@ -173,7 +173,7 @@ impl Slot {
 
     fn lost(&mut self, error: sqlx::Error) -> StoreError {
         self.conn = Conn::Lost;
-        super::failure::failure(error)
+        failure(error)
     }
 }
 
@@ -220,7 +220,7 @@ impl Tx<'_> {
     /// Makes it durable: on the disk when this returns. After an error it may or may not be.
     pub(in crate::store) async fn commit(mut self) -> Stored<()> {
         let committed = timeout_at(self.deadline, sqlx::query("COMMIT").execute(self.slot.open()?)).await;
-        match committed.map_err(|_| late())? {
+        match committed.map_err(|_| StoreError::late())? {
             Ok(_) => {
                 self.slot.dirty = false;
                 Ok(())

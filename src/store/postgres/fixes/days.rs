@@ -3,8 +3,9 @@
 use crate::alerts::Lane;
 use crate::clock::{Clock, Timestamp};
 use crate::error::Stored;
+use crate::store::failure::{read, unreadable};
 use crate::store::postgres::connect::{Database, again};
-use crate::store::postgres::failure::{read, unreadable};
+
 use crate::tracking::NewFix;
 use sqlx::{AssertSqlSafe, query, query_as, query_scalar};
 use std::collections::BTreeSet;
@@ -50,12 +51,12 @@ impl Days {
     }
 
     /// Looks again before the next writing.
-    pub(in crate::store) fn forget(&self) {
+    pub(super) fn forget(&self) {
         self.known().clear();
     }
 
     /// Makes the days of these fixes that are not there.
-    pub(in crate::store) async fn prepare(&self, db: &Database, fixes: &[NewFix]) -> Stored<()> {
+    pub(super) async fn prepare(&self, db: &Database, fixes: &[NewFix]) -> Stored<()> {
         let mut missing = BTreeSet::new();
         {
             let known = self.known();

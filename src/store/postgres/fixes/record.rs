@@ -6,13 +6,12 @@
 use super::WRITING;
 use crate::alerts::Lane;
 use crate::clock::Timestamp;
-use crate::error::Stored;
+use crate::error::{StoreError, Stored};
 use crate::id::DeviceId;
 use crate::store::failure::read;
 use crate::store::postgres::connect::{Database, Tx, again};
-use crate::store::postgres::failure::found_no_partition;
-use crate::store::postgres::values::numbers;
 use crate::tracking::{FixBatch, NewFix};
+use sqlx::postgres::PgDatabaseError;
 use sqlx::{query, query_as};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use uuid::Uuid;
@@ -34,7 +33,7 @@ const STORE: &str = "
         $7::float8[], $8::float8[], $9::float8[], $10::float8[], $11::float8[], $12::float8[])";
 
 /// Device, number and time of those of a list of numbers that are stored.
-pub(super) const KNOWN: &str = "
+const KNOWN: &str = "
     SELECT n.device_id, n.seq, n.fixed_at FROM unnest($1::uuid[], $2::bigint[]) asked (device_id, seq)
     JOIN fix_numbers n ON n.device_id = asked.device_id AND n.seq = asked.seq";
 
@@ -53,6 +52,17 @@ pub(in crate::store) async fn record(db: &Database, fixes: &[NewFix]) -> Stored<
         }
         done => done,
     }
+}
+
+/// Whether a row had no partition to go to: a check violation (23514) of no constraint.
+fn found_no_partition(error: &StoreError) -> bool {
+    let Some(sqlx::Error::Database(db)) = error.cause::<sqlx::Error>() else { return false };
+    db.try_downcast_ref::<PgDatabaseError>().is_some_and(|pg| pg.code() == "23514" && pg.constraint().is_none())
+}
+
+/// Numbers of devices as two columns of one length.
+fn numbers(asked: impl Iterator<Item = (DeviceId, i64)>) -> (Vec<Uuid>, Vec<i64>) {
+    asked.map(|(device, seq)| (device.0, seq)).unzip()
 }
 
 /// Device, number and time of those of the numbers that are stored.
