@@ -17,6 +17,7 @@ mod forget;
 mod identity;
 mod inbox;
 mod migrate;
+mod places;
 mod push;
 mod retention;
 mod sessions;
@@ -29,7 +30,7 @@ mod zones;
 pub use fixes::PostgresFixes;
 pub(super) use fixes::{forget_numbers, refuse_fixes};
 pub use migrate::migrate;
-pub use zones::ZONES_IN_BOX;
+pub use places::ZONES_IN_BOX;
 
 use super::{Fixes, Store, database};
 use crate::clock::Clock;

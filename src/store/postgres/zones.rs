@@ -5,12 +5,14 @@ use super::at::At;
 use super::connect::{Tx, again};
 use super::failure::{read, unreadable, unwritable};
 use super::inbox::Telling;
+use super::places::ZONES_IN_BOX;
 use crate::alerts::{Lane, SAME_VISIT, VisitCommit};
 use crate::clock::Timestamp;
 use crate::error::{StoreError, Stored};
 use crate::geo::{Area, Point, RawShape, Shape};
 use crate::id::{UserId, ZoneId};
 use crate::store::CHANGES_KEPT;
+use crate::store::value::Json;
 use crate::tracking::{Severity, Zone, ZoneChanges, ZoneDraft, ZoneStore, ZoneVisit, nearest};
 use async_trait::async_trait;
 use sqlx::{query, query_as, query_scalar};
@@ -21,16 +23,11 @@ use uuid::Uuid;
 /// Held by whoever changes zones.
 const CHANGING: i64 = 0x63_696d_615f_7a6f;
 
-/// The zones whose box meets the box from `$1` (west) and `$2` (south) to `$3` (east) and `$4` (north).
-pub const ZONES_IN_BOX: &str =
-    "SELECT id, name, shape::text AS shape, severity, revision, updated_at FROM zones
-     WHERE area && ST_MakeEnvelope($1, $2, $3, $4, 4326)";
-
 #[derive(sqlx::FromRow)]
 struct ZoneRow {
     id: Uuid,
     name: String,
-    shape: String,
+    shape: Json<RawShape>,
     severity: String,
     revision: i64,
     updated_at: At,
@@ -39,11 +36,10 @@ struct ZoneRow {
 impl TryFrom<ZoneRow> for Zone {
     type Error = StoreError;
     fn try_from(row: ZoneRow) -> Stored<Self> {
-        let raw: RawShape = serde_json::from_str(&row.shape).map_err(|_| unreadable("zones.shape"))?;
         Ok(Self {
             id: ZoneId(row.id),
             name: row.name,
-            shape: Arc::new(Shape::try_from(raw).map_err(|_| unreadable("zones.shape"))?),
+            shape: Arc::new(Shape::try_from(row.shape.0).map_err(|_| unreadable("zones.shape"))?),
             severity: Severity::from_word(&row.severity).ok_or_else(|| unreadable("zones.severity"))?,
             revision: row.revision,
             updated_at: row.updated_at.0,
@@ -168,7 +164,7 @@ impl ZoneStore for PostgresStore {
 
     async fn zones(&self, after: Option<ZoneId>, limit: u32) -> Stored<Vec<Zone>> {
         let zones = query_as::<_, ZoneRow>(
-            "SELECT id, name, shape::text AS shape, severity, revision, updated_at FROM zones
+            "SELECT id, name, shape, severity, revision, updated_at FROM zones
              WHERE $1 IS NULL OR id > $1 ORDER BY id LIMIT $2",
         );
         let zones = zones.bind(after.map(|id| id.0)).bind(i64::from(limit)).fetch_all(&self.db.routine);
