@@ -128,11 +128,11 @@ impl From<sqlite::Stores> for Stores {
     fn from(stores: sqlite::Stores) -> Self {
         Self {
             identity: stores.new.clone(),
-            trust: stores.main.clone(),
+            trust: stores.new.clone(),
             tracking: stores.main.clone(),
             alerts: stores.main.clone(),
-            push: stores.main.clone(),
-            zones: stores.main.clone(),
+            push: stores.new.clone(),
+            zones: stores.new.clone(),
             fixes: stores.fixes.clone(),
             cellar: Arc::new(stores),
         }
@@ -161,11 +161,11 @@ impl From<postgres::Stores> for Stores {
     fn from(stores: postgres::Stores) -> Self {
         Self {
             identity: stores.new.clone(),
-            trust: stores.main.clone(),
+            trust: stores.new.clone(),
             tracking: stores.main.clone(),
             alerts: stores.main.clone(),
-            push: stores.main.clone(),
-            zones: stores.main.clone(),
+            push: stores.new.clone(),
+            zones: stores.new.clone(),
             fixes: stores.fixes.clone(),
             cellar: Arc::new(stores),
         }
