@@ -9,6 +9,7 @@
 //! | [`Json`] | text | `jsonb` |
 //! | a list of ids | a JSON list of hex | `uuid[]` |
 //! | a list of times | a JSON list | `timestamptz[]` |
+//! | a list of texts | a JSON list | `text[]` |
 
 use crate::alerts::{AlertKind, CheckInState, EmergencyKind, State};
 use crate::clock::Timestamp;
@@ -17,7 +18,7 @@ use crate::id::{
     TransitionId, UserId, ZoneId,
 };
 use crate::identity::Platform;
-use crate::push::Channel;
+use crate::push::{Channel, Urgency};
 use crate::tracking::{Membership, Severity, Trigger};
 use serde::de::DeserializeOwned;
 use sqlx::encode::IsNull;
@@ -35,6 +36,7 @@ pub(super) enum Value {
     Ids(Option<Vec<Uuid>>),
     Times(Option<Vec<Timestamp>>),
     Text(Option<String>),
+    Texts(Option<Vec<String>>),
     Bytes(Option<Vec<u8>>),
     Int(Option<i64>),
     Real(Option<f64>),
@@ -49,6 +51,9 @@ impl Value {
             Self::Ids(ids) => arguments.add(ids.as_deref().map(hex_list)),
             Self::Times(times) => arguments.add(times.as_deref().map(ms_list)),
             Self::Text(text) => arguments.add(text),
+            Self::Texts(texts) => {
+                arguments.add(texts.map(|texts| serde_json::Value::from(texts).to_string()))
+            }
             Self::Bytes(bytes) => arguments.add(bytes),
             Self::Int(int) => arguments.add(int),
             Self::Real(real) => arguments.add(real),
@@ -63,6 +68,9 @@ impl Value {
             Self::Ids(ids) => arguments.add(ids),
             Self::Times(times) => arguments.add(times),
             Self::Text(text) => arguments.add(text.as_deref().map(plain)),
+            Self::Texts(texts) => arguments.add(
+                texts.map(|texts| texts.iter().map(|text| plain(text).into_owned()).collect::<Vec<_>>()),
+            ),
             Self::Bytes(bytes) => arguments.add(bytes),
             Self::Int(int) => arguments.add(int),
             Self::Real(real) => arguments.add(real),
@@ -133,6 +141,7 @@ binds! {
     String, v => Value::Text;
     &str, v => Value::Text;
     &String, v => Value::Text;
+    &[String], v => Value::Texts;
     Vec<u8>, v => Value::Bytes;
     &[u8], v => Value::Bytes;
     i64, v => Value::Int;
@@ -203,7 +212,7 @@ macro_rules! words {
     )+};
 }
 
-words! { State EmergencyKind CheckInState AlertKind Severity Trigger Membership Platform Channel }
+words! { State EmergencyKind CheckInState AlertKind Severity Trigger Membership Platform Channel Urgency }
 
 /// A duration in milliseconds.
 pub(super) struct Millis(pub(super) Duration);

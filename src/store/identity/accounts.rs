@@ -160,3 +160,9 @@ pub(in crate::store) async fn display_name(db: &Database, user: UserId) -> Store
     let name = query(sql!("SELECT display_name FROM accounts WHERE id = $1")).bind(user);
     Ok(db.one::<(String,)>(Lane::Routine, name).await?.map(|(name,)| name))
 }
+
+/// Whose handle it is.
+pub(in crate::store) async fn id_by_handle(db: &Database, handle: &str) -> Stored<Option<UserId>> {
+    let id = query("SELECT id FROM accounts WHERE handle = $1").bind(handle);
+    Ok(db.one::<(UserId,)>(Lane::Routine, id).await?.map(|(id,)| id))
+}

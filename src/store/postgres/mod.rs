@@ -6,9 +6,11 @@
 mod connect;
 mod fixes;
 mod migrate;
+mod places;
 
 pub use super::Opened as Stores;
 pub use migrate::migrate;
+pub use places::ZONES_IN_BOX;
 
 pub(super) use connect::{Database, Tx, again};
 pub(super) use fixes::{expire_fixes, known, record, refuse_fixes};
