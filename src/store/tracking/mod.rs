@@ -5,6 +5,7 @@ mod history;
 mod owners;
 mod retention;
 mod states;
+pub(super) mod zones;
 
 pub(super) use owners::Owners;
 pub(super) use states::MOVE_TAIL;
