@@ -22,8 +22,8 @@ mod tracking;
 mod trust;
 mod value;
 
-pub use stores::{Durability, Place, Stores, migrate, open};
 pub use fixes::Fixes;
+pub use stores::{Durability, Place, Stores, migrate, open};
 
 pub use crate::error::{Fault, StoreError, Stored};
 

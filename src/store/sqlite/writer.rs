@@ -3,9 +3,9 @@
 //! Routine callers queue at a door of their own and come to the connection one at a time; emergencies go to the
 //! connection at once. So an emergency waits for the routine transaction that runs and for none that queues.
 
-use crate::store::failure::{by, failure, result_code};
 use crate::alerts::Lane;
 use crate::error::{Fault, StoreError, Stored};
+use crate::store::failure::{by, failure, result_code};
 use futures_util::FutureExt;
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteRow};
 use sqlx::{ConnectOptions, Connection, FromRow, Row, Sqlite, SqliteConnection};
@@ -62,7 +62,9 @@ impl Writer {
     async fn begin_by(&self, lane: Lane, deadline: Instant) -> Stored<Tx<'_>> {
         let routine = match lane {
             Lane::Emergency => None,
-            Lane::Routine => Some(timeout_at(deadline, self.routine.lock()).await.map_err(|_| StoreError::late())?),
+            Lane::Routine => {
+                Some(timeout_at(deadline, self.routine.lock()).await.map_err(|_| StoreError::late())?)
+            }
         };
         // It is a transaction before it is begun, so that a caller who is dropped meanwhile leaves none.
         let mut tx = Tx { slot: self.ready(deadline).await?, _routine: routine, deadline };

@@ -7,7 +7,7 @@ use crate::error::Stored;
 use crate::id::{DeviceId, NodeId, UserId};
 use crate::store::Store;
 use crate::store::database::Database;
-use crate::store::sql::{query, sql};
+use crate::store::sql::query;
 use crate::tracking::{FORGOTTEN_AFTER_S, FoldStore, FoldToken, LeftFold, Taken};
 use async_trait::async_trait;
 use dashmap::DashMap;

@@ -57,7 +57,8 @@ pub(in crate::store) async fn record(db: &Database, fixes: &[NewFix]) -> Stored<
 /// Whether a row had no partition to go to: a check violation (23514) of no constraint.
 fn found_no_partition(error: &StoreError) -> bool {
     let Some(sqlx::Error::Database(db)) = error.cause::<sqlx::Error>() else { return false };
-    db.try_downcast_ref::<PgDatabaseError>().is_some_and(|pg| pg.code() == "23514" && pg.constraint().is_none())
+    db.try_downcast_ref::<PgDatabaseError>()
+        .is_some_and(|pg| pg.code() == "23514" && pg.constraint().is_none())
 }
 
 /// Numbers of devices as two columns of one length.

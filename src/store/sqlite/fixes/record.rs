@@ -133,8 +133,7 @@ async fn known_of(tx: &mut Tx<'_>, block: &[NewFix]) -> Stored<HashMap<(DeviceId
 
 /// Device, number and time of those of a list of numbers that are stored. The cross join keeps the order: each asked one
 /// is looked up, by the index that has all that is read.
-const KNOWN: &str =
-    "SELECT f.device_id, f.seq, f.fixed_at FROM json_each(?) asked CROSS JOIN fixes f
+const KNOWN: &str = "SELECT f.device_id, f.seq, f.fixed_at FROM json_each(?) asked CROSS JOIN fixes f
      ON f.device_id = unhex(asked.value ->> 0) AND f.seq = asked.value ->> 1";
 
 /// Numbers of devices as a list that SQL can look into.
