@@ -508,6 +508,28 @@ mod tests {
         assert_eq!(over.tell, vec![Telling::Ended(State::Expired)]);
     }
 
+    #[test]
+    fn raised_again_it_expires_a_day_after_that_and_says_so_before() {
+        let hour = 3600;
+        let again = Command::Join(EmergencyId(Uuid::from_u128(9)));
+        let joined = opened(0).emergency.apply(again, after(10 * hour)).unwrap().emergency;
+        let warned = joined.apply(Command::Due(None), after(33 * hour + 1800)).unwrap();
+        assert_eq!((warned.emergency.state, &warned.tell), (State::Active, &vec![Telling::ExpiresSoon]));
+        assert_eq!(warned.emergency.apply(Command::Due(None), after(34 * hour - 1)), None);
+        let over = warned.emergency.apply(Command::Due(None), after(34 * hour)).unwrap();
+        assert_eq!(over.tell, vec![Telling::Ended(State::Expired)]);
+    }
+
+    #[test]
+    fn a_timer_that_comes_too_late_still_leaves_time_to_answer_its_warning() {
+        let hour = 3600;
+        let late = opened(0).emergency.apply(Command::Due(None), after(30 * hour)).unwrap();
+        assert_eq!((late.emergency.state, &late.tell), (State::Active, &vec![Telling::ExpiresSoon]));
+        assert_eq!(late.emergency.apply(Command::Due(None), after(30 * hour + 1799)), None);
+        let over = late.emergency.apply(Command::Due(None), after(30 * hour + 1800)).unwrap();
+        assert_eq!(over.tell, vec![Telling::Ended(State::Expired)]);
+    }
+
     fn command() -> impl Strategy<Value = Command> {
         let contact = (0..3_u128).prop_map(|n| UserId(Uuid::from_u128(100 + n)));
         prop_oneof![
