@@ -4,7 +4,7 @@ use crate::world::{alert, contacts, new_link, raised};
 use crate::{T0, World, after, id};
 use cima::alerts::{
     AlertDraft, AlertKind, Audience, Change, Command, Committed, Emergency, EndWith, Manner, Party, Raised,
-    Recipients, State,
+    Recipients, State, Telling,
 };
 use cima::id::{EmergencyId, UserId};
 use cima::trust::{NewLink, Role, Scope};
@@ -280,4 +280,29 @@ pub(crate) async fn raising_deliveries_are_listed_without_duress(w: &World) {
     expected.sort();
     assert_eq!(listed, expected);
     assert!(w.alerts.deliveries(EmergencyId(id())).await.unwrap().is_empty());
+}
+
+/// There is no column for the last sign of life: a store that is opened anew gives back what it follows from.
+pub(crate) async fn the_last_sign_of_life_outlives_a_restart(w: &World) {
+    const HOUR: u64 = 3_600;
+    let anna = w.person("anna").await;
+    let first = raised(anna, 0);
+    open(w, &first).await;
+    let joined = apply(w, &first, Command::Join(EmergencyId(id())), 10 * HOUR).await;
+    w.backend.close().await;
+    let again = w.backend.open(w.clock.clone()).await;
+    assert_eq!(again.alerts.due(after(33 * HOUR + 1_799)).await.unwrap(), vec![]);
+    let due = again.alerts.due(after(33 * HOUR + 1_800)).await.unwrap();
+    assert_eq!(due, vec![joined]);
+    let warned = due[0].apply(Command::Due(None), after(33 * HOUR + 1_800)).unwrap();
+    assert_eq!((warned.emergency.state, &warned.tell), (State::Active, &vec![Telling::ExpiresSoon]));
+    let change = Change { emergency: &warned.emergency, joined: None, alerts: &[] };
+    assert!(again.alerts.change(change).await.unwrap().is_some());
+    w.backend.close().await;
+    let again = w.backend.open(w.clock.clone()).await;
+    assert_eq!(again.alerts.due(after(34 * HOUR - 1)).await.unwrap(), vec![]);
+    let due = again.alerts.due(after(34 * HOUR)).await.unwrap();
+    assert_eq!(due, vec![warned.emergency]);
+    let over = due[0].apply(Command::Due(None), after(34 * HOUR)).unwrap();
+    assert_eq!((over.emergency.state, over.tell), (State::Expired, vec![Telling::Ended(State::Expired)]));
 }

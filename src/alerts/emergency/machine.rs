@@ -3,194 +3,16 @@
 //! `countdown -> active | cancelled`, `active -> resolved | cancelled | expired`. An end under duress leaves the
 //! state active and sets `apparent`, which is all that the subject's tokens are ever shown from then on.
 
+use super::life::sign_of_life;
+use super::{Claim, Emergency, EndWith, Ended, Manner, Opening, State};
 use crate::clock::Timestamp;
 use crate::geo::Fix;
-use crate::id::{DeviceId, EmergencyId, UserId};
+use crate::id::{EmergencyId, UserId};
 use crate::trust::EmergencyFacts;
-use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// An active emergency ends by itself so long after the last sign of it: a fix, a claim, a raise.
-pub const LIFETIME: Duration = Duration::from_secs(24 * 3600);
-/// That it will is announced so long before.
-const WARNING: Duration = Duration::from_secs(30 * 60);
 /// How far before its opening the trail that contacts see begins, unless a missed check-in raised it.
 const LOOK_BACK: Duration = Duration::from_secs(600);
-
-/// What is the matter.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum EmergencyKind {
-    /// The button.
-    Sos,
-    /// The button, without a sound on the phone.
-    Silent,
-    /// A check-in was missed.
-    CheckIn,
-    /// The phone felt a fall.
-    Fall,
-    /// Anything else.
-    Other,
-}
-
-impl EmergencyKind {
-    /// The word it is stored and written as.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Sos => "sos",
-            Self::Silent => "silent",
-            Self::CheckIn => "check_in",
-            Self::Fall => "fall",
-            Self::Other => "other",
-        }
-    }
-    /// From [`EmergencyKind::word`].
-    pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Sos, Self::Silent, Self::CheckIn, Self::Fall, Self::Other]
-            .into_iter()
-            .find(|k| k.word() == word)
-    }
-}
-
-/// Where an emergency stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum State {
-    /// Raised; contacts are told when the countdown is over.
-    Countdown,
-    /// Contacts are told and see the position.
-    Active,
-    /// Ended: the person is safe.
-    Resolved,
-    /// Ended: it was no emergency.
-    Cancelled,
-    /// Ended: no sign of it for a day.
-    Expired,
-}
-
-impl State {
-    /// The word it is stored and written as.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Countdown => "countdown",
-            Self::Active => "active",
-            Self::Resolved => "resolved",
-            Self::Cancelled => "cancelled",
-            Self::Expired => "expired",
-        }
-    }
-    /// From [`State::word`].
-    pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Countdown, Self::Active, Self::Resolved, Self::Cancelled, Self::Expired]
-            .into_iter()
-            .find(|s| s.word() == word)
-    }
-    /// Whether it can still change.
-    pub const fn is_open(self) -> bool {
-        matches!(self, Self::Countdown | Self::Active)
-    }
-}
-
-/// A contact who said "I am on it".
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Claim {
-    /// Who.
-    pub contact: UserId,
-    /// When.
-    pub at: Timestamp,
-    /// When they took it back, or the subject voided it.
-    pub dropped_at: Option<Timestamp>,
-}
-
-/// An end, true or apparent.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Ended {
-    /// As what.
-    pub state: State,
-    /// When.
-    pub at: Timestamp,
-}
-
-/// An emergency as it truly stands. Nothing of it leaves the server but through [`super::subject_view`] and
-/// [`super::contact_view`].
-#[derive(Clone, PartialEq, Debug)]
-pub struct Emergency {
-    /// The raising phone's id for it, unless somebody else had used that.
-    pub id: EmergencyId,
-    /// Who is in it.
-    pub subject: UserId,
-    /// What raised it; none for a check-in.
-    pub device: Option<DeviceId>,
-    /// What is the matter.
-    pub kind: EmergencyKind,
-    /// In the person's own words.
-    pub message: Option<String>,
-    /// Where it truly stands.
-    pub state: State,
-    /// When it was raised.
-    pub opened_at: Timestamp,
-    /// The oldest fix that contacts see: 10 minutes before the opening; if a missed check-in raised it, when that was
-    /// set.
-    pub trail_from: Timestamp,
-    /// When contacts were told.
-    pub active_at: Option<Timestamp>,
-    /// When the countdown is over.
-    pub countdown_until: Option<Timestamp>,
-    /// When it truly ended.
-    pub ended_at: Option<Timestamp>,
-    /// The end that the subject's tokens see, if it was under duress.
-    pub apparent: Option<Ended>,
-    /// All claims, dropped ones too.
-    pub claims: Vec<Claim>,
-    /// Ids of further raises that joined it.
-    pub joined: Vec<EmergencyId>,
-    /// The fix that came with the raise.
-    pub opening_fix: Option<Fix>,
-    /// Grows with every change; a change names the version it was made from.
-    pub version: i64,
-    /// When a timer looks at it next.
-    pub due_at: Option<Timestamp>,
-    /// Its end by time was announced.
-    pub warned: bool,
-    /// The end that the subject sees is so long ago that they see no more than that it was.
-    pub erased: bool,
-}
-
-/// What a new emergency is made of.
-pub struct Opening {
-    /// Its id.
-    pub id: EmergencyId,
-    /// Who.
-    pub subject: UserId,
-    /// On what.
-    pub device: Option<DeviceId>,
-    /// What is the matter.
-    pub kind: EmergencyKind,
-    /// In the person's own words.
-    pub message: Option<String>,
-    /// The fix that came with it.
-    pub fix: Option<Fix>,
-    /// How long contacts are not told yet.
-    pub countdown: Duration,
-}
-
-/// How an end was given.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Manner {
-    /// By the person.
-    True,
-    /// With the duress PIN.
-    Duress,
-}
-
-/// What a person ends an emergency as.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum EndWith {
-    /// Safe.
-    Resolve,
-    /// A false alarm.
-    Cancel,
-}
 
 /// What can happen to an emergency.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -240,47 +62,57 @@ pub struct Next {
 }
 
 impl Emergency {
-    /// A new one.
+    /// A new one. Without a countdown contacts are told at once.
     pub fn open(opening: Opening, now: Timestamp) -> Next {
-        let waits = !opening.countdown.is_zero();
-        let countdown_until = waits.then(|| now + opening.countdown);
+        let countdown_until = now + opening.countdown;
         let emergency = Self {
             id: opening.id,
             subject: opening.subject,
             device: opening.device,
             kind: opening.kind,
             message: opening.message,
-            state: if waits { State::Countdown } else { State::Active },
+            state: State::Countdown,
             opened_at: now,
             trail_from: now - LOOK_BACK,
-            active_at: (!waits).then_some(now),
-            countdown_until,
+            active_at: None,
+            countdown_until: Some(countdown_until),
             ended_at: None,
             apparent: None,
             claims: Vec::new(),
             joined: Vec::new(),
             opening_fix: opening.fix,
             version: 1,
-            due_at: countdown_until.or(Some(now + (LIFETIME - WARNING))),
+            due_at: Some(countdown_until),
             warned: false,
             erased: false,
         };
-        let tell = if waits { vec![] } else { vec![Telling::Raised] };
-        Next { emergency, tell, hidden: false }
+        match emergency.apply(Command::Due(None), now) {
+            Some(mut active) => {
+                active.emergency.version = emergency.version;
+                active
+            }
+            None => Next { emergency, tell: Vec::new(), hidden: false },
+        }
     }
 
     /// The emergency after `command`, or `None` if that changes nothing.
     pub fn apply(&self, command: Command, now: Timestamp) -> Option<Next> {
         let mut next = self.clone();
         next.version += 1;
-        let tell = match command {
+        let mut tell = match command {
             Command::Join(id) => next.join(id, now),
             Command::End(with, manner) => next.end(with, manner, now),
             Command::Claim(contact) => next.claim(contact, now),
             Command::Unclaim(contact) => next.unclaim(contact, now),
-            Command::Due(newest_fix_at) => next.due(newest_fix_at, now),
+            Command::Due(_) => next.fall_due(now),
             Command::Forget => next.truly_end(State::Cancelled, now),
         }?;
+        if let Some(at) = sign_of_life(self.state, next.state, command, now) {
+            next.live_on(at);
+        }
+        if matches!(command, Command::Due(_)) {
+            tell.extend(next.run_out(now));
+        }
         Some(Next { emergency: next, tell, hidden: self.apparent.is_some() })
     }
 
@@ -289,7 +121,6 @@ impl Emergency {
             return None;
         }
         self.joined.push(id);
-        self.sign_of_life(now);
         if self.state == State::Countdown {
             self.activate(now);
             Some(vec![Telling::Raised])
@@ -325,7 +156,7 @@ impl Emergency {
         }
     }
 
-    fn truly_end(&mut self, state: State, now: Timestamp) -> Option<Vec<Telling>> {
+    pub(super) fn truly_end(&mut self, state: State, now: Timestamp) -> Option<Vec<Telling>> {
         if !self.state.is_open() {
             return None;
         }
@@ -346,7 +177,6 @@ impl Emergency {
             return None;
         }
         self.claims.push(Claim { contact, at: now, dropped_at: None });
-        self.sign_of_life(now);
         Some(if self.apparent.is_none() { vec![Telling::Claimed(contact)] } else { vec![] })
     }
 
@@ -359,43 +189,24 @@ impl Emergency {
         Some(vec![])
     }
 
-    fn due(&mut self, newest_fix_at: Option<Timestamp>, now: Timestamp) -> Option<Vec<Telling>> {
+    /// Its time has come: that of a countdown, or to look whether it runs out.
+    fn fall_due(&mut self, now: Timestamp) -> Option<Vec<Telling>> {
         if self.due_at.is_none_or(|due| now < due) {
             return None;
         }
-        if self.state == State::Countdown {
-            self.activate(now);
-            return Some(vec![Telling::Raised]);
+        if self.state == State::Active {
+            return Some(vec![]);
         }
-        let claimed = self.claims.iter().map(|c| c.at).max();
-        let last_sign = [self.active_at, claimed, newest_fix_at].into_iter().flatten().max()?;
-        let end = last_sign + LIFETIME;
-        if now >= end {
-            self.truly_end(State::Expired, now)
-        } else if now >= end - WARNING {
-            self.due_at = Some(end);
-            let first = !self.warned;
-            self.warned = true;
-            Some(if first { vec![Telling::ExpiresSoon] } else { vec![] })
-        } else {
-            self.warned = false;
-            self.due_at = Some(end - WARNING);
-            Some(vec![])
-        }
+        self.activate(now);
+        Some(vec![Telling::Raised])
     }
 
     fn activate(&mut self, now: Timestamp) {
         self.state = State::Active;
         self.active_at = Some(now);
         self.countdown_until = None;
-        self.sign_of_life(now);
-    }
-
-    fn sign_of_life(&mut self, now: Timestamp) {
-        if self.state == State::Active {
-            self.warned = false;
-            self.due_at = Some(now + (LIFETIME - WARNING));
-        }
+        // The countdown's; that of an active one follows from its signs of life.
+        self.due_at = None;
     }
 
     /// Takes what a further raise knows better: where the person is now, and words if there were none.
@@ -432,6 +243,7 @@ impl Emergency {
 
 #[cfg(test)]
 mod tests {
+    use super::super::EmergencyKind;
     use super::*;
     use proptest::prelude::*;
     use uuid::Uuid;
@@ -494,40 +306,6 @@ mod tests {
             opened(10).emergency.apply(Command::End(EndWith::Cancel, Manner::Duress), after(2)).unwrap();
         assert_eq!(forced.emergency.state, State::Active);
         assert_eq!(forced.tell, vec![Telling::Raised, Telling::UnderDuress]);
-    }
-
-    #[test]
-    fn it_expires_a_day_after_the_last_sign_and_says_so_before() {
-        let day = 24 * 3600;
-        let active = opened(0).emergency;
-        let waits = active.apply(Command::Due(Some(after(1000))), after(day - 1800)).unwrap();
-        assert_eq!((waits.tell, waits.emergency.due_at), (vec![], Some(after(day - 800))));
-        let warned = waits.emergency.apply(Command::Due(Some(after(1000))), after(day - 800)).unwrap();
-        assert_eq!(warned.tell, vec![Telling::ExpiresSoon]);
-        let over = warned.emergency.apply(Command::Due(Some(after(1000))), after(day + 1000)).unwrap();
-        assert_eq!(over.tell, vec![Telling::Ended(State::Expired)]);
-    }
-
-    #[test]
-    fn raised_again_it_expires_a_day_after_that_and_says_so_before() {
-        let hour = 3600;
-        let again = Command::Join(EmergencyId(Uuid::from_u128(9)));
-        let joined = opened(0).emergency.apply(again, after(10 * hour)).unwrap().emergency;
-        let warned = joined.apply(Command::Due(None), after(33 * hour + 1800)).unwrap();
-        assert_eq!((warned.emergency.state, &warned.tell), (State::Active, &vec![Telling::ExpiresSoon]));
-        assert_eq!(warned.emergency.apply(Command::Due(None), after(34 * hour - 1)), None);
-        let over = warned.emergency.apply(Command::Due(None), after(34 * hour)).unwrap();
-        assert_eq!(over.tell, vec![Telling::Ended(State::Expired)]);
-    }
-
-    #[test]
-    fn a_timer_that_comes_too_late_still_leaves_time_to_answer_its_warning() {
-        let hour = 3600;
-        let late = opened(0).emergency.apply(Command::Due(None), after(30 * hour)).unwrap();
-        assert_eq!((late.emergency.state, &late.tell), (State::Active, &vec![Telling::ExpiresSoon]));
-        assert_eq!(late.emergency.apply(Command::Due(None), after(30 * hour + 1799)), None);
-        let over = late.emergency.apply(Command::Due(None), after(30 * hour + 1800)).unwrap();
-        assert_eq!(over.tell, vec![Telling::Ended(State::Expired)]);
     }
 
     fn command() -> impl Strategy<Value = Command> {
