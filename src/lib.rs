@@ -7,7 +7,7 @@
 //! The map, from what stands on nothing to what stands on all:
 //!
 //! - **Base**: [`id`] (identifiers), [`clock`] (time), [`geo`] (places), [`error`] (how the cellar fails),
-//!   [`runtime`] (tasks).
+//!   [`refusal`] (what every "no" is made of), [`runtime`] (tasks).
 //! - **Wire**: [`bus`] (a bell between parts; it may lose what it carries), [`push`] (hands what is stored to the
 //!   providers that reach a device, at least once).
 //! - **Rooms**, each with types, pure rules, a service and a store trait: [`identity`] (accounts, devices, tokens),
@@ -16,7 +16,7 @@
 //! - **Cellar**: [`store`] (everything that must not be lost).
 //! - **Notebook**: [`journal`] (what was acked and is on its way to the store of fixes).
 //! - **Doors**, which hold no rules: [`http`] (REST), [`stream`] (the WebSocket), before [`services`] (the domains) and
-//!   [`usecases`] (what takes more than one of them).
+//!   [`usecases`] (what takes more than one of them); both say no as a [`problem`].
 //! - **House**: [`app`] (wires it all), [`role`] (which part of it a node does), [`config`] (settings), [`cli`] (commands), [`doctor`], [`telemetry`], and
 //!   [`client`] and [`demo`], which only know the public contract.
 
@@ -35,7 +35,9 @@ pub mod http;
 pub mod id;
 pub mod identity;
 pub mod journal;
+pub mod problem;
 pub mod push;
+pub mod refusal;
 pub mod role;
 pub mod runtime;
 pub mod services;

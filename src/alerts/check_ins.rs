@@ -55,7 +55,7 @@ fn default_grace_s() -> u32 {
 
 impl CheckInIn {
     fn check(self, subject: UserId, id: CheckInId, now: Timestamp) -> Result<CheckIn, AlertError> {
-        let refused = |field, detail: &str| Err(AlertError::Invalid { field, detail: detail.to_owned() });
+        let refused = |field, detail: &'static str| Err(AlertError::invalid(field, detail));
         if !(1..=MAX_DUE_S).contains(&self.due_in_s) {
             return refused("due_in_s", "1 second to 7 days");
         }
