@@ -4,7 +4,7 @@
 //! There is no column for the last sign of life. It follows from what is stored: [`Emergency::due_at`] is when the warning is
 //! due while nobody was warned, and the end from then on. So it is the same after a restart and on every node.
 
-use super::machine::{Command, Telling};
+use super::machine::{Command, Notice};
 use super::{Emergency, State};
 use crate::clock::Timestamp;
 use std::time::Duration;
@@ -28,7 +28,7 @@ pub(super) fn sign_of_life(was: State, is: State, command: Command, now: Timesta
     }
     match command {
         Command::Join(_) | Command::Claim(_) => Some(now),
-        Command::Due(newest_fix_at) => newest_fix_at,
+        Command::Wake(newest_fix_at) => newest_fix_at,
         Command::Unclaim(_) | Command::End(..) | Command::Forget => None,
     }
 }
@@ -50,7 +50,7 @@ impl Emergency {
     }
 
     /// Warns or ends what is due. An end always comes half an hour after its warning, also when the timer is late.
-    pub(super) fn run_out(&mut self, now: Timestamp) -> Vec<Telling> {
+    pub(super) fn run_out(&mut self, now: Timestamp) -> Vec<Notice> {
         if self.state != State::Active || self.due_at.is_none_or(|due| now < due) {
             return Vec::new();
         }
@@ -59,7 +59,7 @@ impl Emergency {
         }
         self.warned = true;
         self.due_at = Some(now + WARNING);
-        vec![Telling::ExpiresSoon]
+        vec![Notice::ExpiresSoon]
     }
 }
 
@@ -92,12 +92,12 @@ mod tests {
     fn it_expires_a_day_after_the_last_sign_and_says_so_before() {
         let day = 24 * 3600;
         let active = active();
-        let waits = active.apply(Command::Due(Some(after(1000))), after(day - 1800)).unwrap();
-        assert_eq!((waits.tell, waits.emergency.due_at), (vec![], Some(after(day - 800))));
-        let warned = waits.emergency.apply(Command::Due(Some(after(1000))), after(day - 800)).unwrap();
-        assert_eq!(warned.tell, vec![Telling::ExpiresSoon]);
-        let over = warned.emergency.apply(Command::Due(Some(after(1000))), after(day + 1000)).unwrap();
-        assert_eq!(over.tell, vec![Telling::Ended(State::Expired)]);
+        let waits = active.apply(Command::Wake(Some(after(1000))), after(day - 1800)).unwrap();
+        assert_eq!((waits.notices, waits.emergency.due_at), (vec![], Some(after(day - 800))));
+        let warned = waits.emergency.apply(Command::Wake(Some(after(1000))), after(day - 800)).unwrap();
+        assert_eq!(warned.notices, vec![Notice::ExpiresSoon]);
+        let over = warned.emergency.apply(Command::Wake(Some(after(1000))), after(day + 1000)).unwrap();
+        assert_eq!(over.notices, vec![Notice::Ended(State::Expired)]);
     }
 
     #[test]
@@ -105,20 +105,20 @@ mod tests {
         let hour = 3600;
         let again = Command::Join(EmergencyId(Uuid::from_u128(9)));
         let joined = active().apply(again, after(10 * hour)).unwrap().emergency;
-        let warned = joined.apply(Command::Due(None), after(33 * hour + 1800)).unwrap();
-        assert_eq!((warned.emergency.state, &warned.tell), (State::Active, &vec![Telling::ExpiresSoon]));
-        assert_eq!(warned.emergency.apply(Command::Due(None), after(34 * hour - 1)), None);
-        let over = warned.emergency.apply(Command::Due(None), after(34 * hour)).unwrap();
-        assert_eq!(over.tell, vec![Telling::Ended(State::Expired)]);
+        let warned = joined.apply(Command::Wake(None), after(33 * hour + 1800)).unwrap();
+        assert_eq!((warned.emergency.state, &warned.notices), (State::Active, &vec![Notice::ExpiresSoon]));
+        assert_eq!(warned.emergency.apply(Command::Wake(None), after(34 * hour - 1)), None);
+        let over = warned.emergency.apply(Command::Wake(None), after(34 * hour)).unwrap();
+        assert_eq!(over.notices, vec![Notice::Ended(State::Expired)]);
     }
 
     #[test]
     fn a_timer_that_comes_too_late_still_leaves_time_to_answer_its_warning() {
         let hour = 3600;
-        let late = active().apply(Command::Due(None), after(30 * hour)).unwrap();
-        assert_eq!((late.emergency.state, &late.tell), (State::Active, &vec![Telling::ExpiresSoon]));
-        assert_eq!(late.emergency.apply(Command::Due(None), after(30 * hour + 1799)), None);
-        let over = late.emergency.apply(Command::Due(None), after(30 * hour + 1800)).unwrap();
-        assert_eq!(over.tell, vec![Telling::Ended(State::Expired)]);
+        let late = active().apply(Command::Wake(None), after(30 * hour)).unwrap();
+        assert_eq!((late.emergency.state, &late.notices), (State::Active, &vec![Notice::ExpiresSoon]));
+        assert_eq!(late.emergency.apply(Command::Wake(None), after(30 * hour + 1799)), None);
+        let over = late.emergency.apply(Command::Wake(None), after(30 * hour + 1800)).unwrap();
+        assert_eq!(over.notices, vec![Notice::Ended(State::Expired)]);
     }
 }

@@ -26,14 +26,14 @@ pub enum Command {
     /// A contact takes it back, or the subject voids it.
     Unclaim(UserId),
     /// A timer was due; with the time of the newest fix of the person.
-    Due(Option<Timestamp>),
+    Wake(Option<Timestamp>),
     /// The account is being deleted: a true end, whatever it seemed to be.
     Forget,
 }
 
 /// Something that has to be told because of a change.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub enum Telling {
+pub enum Notice {
     /// To contacts: it is raised.
     Raised,
     /// To contacts: raised again.
@@ -56,7 +56,7 @@ pub struct Next {
     /// The emergency, its version one higher.
     pub emergency: Emergency,
     /// What has to be told.
-    pub tell: Vec<Telling>,
+    pub notices: Vec<Notice>,
     /// To the subject's tokens (and to who does not hear of duress) nothing changed: it had ended before.
     pub hidden: bool,
 }
@@ -86,12 +86,12 @@ impl Emergency {
             warned: false,
             erased: false,
         };
-        match emergency.apply(Command::Due(None), now) {
+        match emergency.apply(Command::Wake(None), now) {
             Some(mut active) => {
                 active.emergency.version = emergency.version;
                 active
             }
-            None => Next { emergency, tell: Vec::new(), hidden: false },
+            None => Next { emergency, notices: Vec::new(), hidden: false },
         }
     }
 
@@ -99,37 +99,37 @@ impl Emergency {
     pub fn apply(&self, command: Command, now: Timestamp) -> Option<Next> {
         let mut next = self.clone();
         next.version += 1;
-        let mut tell = match command {
+        let mut notices = match command {
             Command::Join(id) => next.join(id, now),
             Command::End(with, manner) => next.end(with, manner, now),
             Command::Claim(contact) => next.claim(contact, now),
             Command::Unclaim(contact) => next.unclaim(contact, now),
-            Command::Due(_) => next.fall_due(now),
+            Command::Wake(_) => next.wake(now),
             Command::Forget => next.truly_end(State::Cancelled, now),
         }?;
         if let Some(at) = sign_of_life(self.state, next.state, command, now) {
             next.live_on(at);
         }
-        if matches!(command, Command::Due(_)) {
-            tell.extend(next.run_out(now));
+        if matches!(command, Command::Wake(_)) {
+            notices.extend(next.run_out(now));
         }
-        Some(Next { emergency: next, tell, hidden: self.apparent.is_some() })
+        Some(Next { emergency: next, notices, hidden: self.apparent.is_some() })
     }
 
-    fn join(&mut self, id: EmergencyId, now: Timestamp) -> Option<Vec<Telling>> {
+    fn join(&mut self, id: EmergencyId, now: Timestamp) -> Option<Vec<Notice>> {
         if !self.state.is_open() || self.apparent.is_some() || self.joined.contains(&id) || self.id == id {
             return None;
         }
         self.joined.push(id);
         if self.state == State::Countdown {
             self.activate(now);
-            Some(vec![Telling::Raised])
+            Some(vec![Notice::Raised])
         } else {
-            Some(vec![Telling::RaisedAgain])
+            Some(vec![Notice::RaisedAgain])
         }
     }
 
-    fn end(&mut self, with: EndWith, manner: Manner, now: Timestamp) -> Option<Vec<Telling>> {
+    fn end(&mut self, with: EndWith, manner: Manner, now: Timestamp) -> Option<Vec<Notice>> {
         if !self.state.is_open() {
             return None;
         }
@@ -142,21 +142,21 @@ impl Emergency {
             (Manner::True, _) => self.truly_end(state, now),
             (Manner::Duress, Some(_)) => None,
             (Manner::Duress, None) => {
-                let mut tell = vec![];
+                let mut notices = vec![];
                 if self.state == State::Countdown {
                     self.activate(now);
-                    tell.push(Telling::Raised);
+                    notices.push(Notice::Raised);
                 } else {
-                    tell.push(Telling::Ended(state));
+                    notices.push(Notice::Ended(state));
                 }
-                tell.push(Telling::UnderDuress);
+                notices.push(Notice::UnderDuress);
                 self.apparent = Some(Ended { state, at: now });
-                Some(tell)
+                Some(notices)
             }
         }
     }
 
-    pub(super) fn truly_end(&mut self, state: State, now: Timestamp) -> Option<Vec<Telling>> {
+    pub(super) fn truly_end(&mut self, state: State, now: Timestamp) -> Option<Vec<Notice>> {
         if !self.state.is_open() {
             return None;
         }
@@ -167,20 +167,20 @@ impl Emergency {
         self.due_at = None;
         Some(match (told, after_duress) {
             (false, _) => vec![],
-            (true, false) => vec![Telling::Ended(state)],
-            (true, true) => vec![Telling::TrulyEnded(state)],
+            (true, false) => vec![Notice::Ended(state)],
+            (true, true) => vec![Notice::TrulyEnded(state)],
         })
     }
 
-    fn claim(&mut self, contact: UserId, now: Timestamp) -> Option<Vec<Telling>> {
+    fn claim(&mut self, contact: UserId, now: Timestamp) -> Option<Vec<Notice>> {
         if self.state != State::Active || self.is_claimed_by(contact) {
             return None;
         }
         self.claims.push(Claim { contact, at: now, dropped_at: None });
-        Some(if self.apparent.is_none() { vec![Telling::Claimed(contact)] } else { vec![] })
+        Some(if self.apparent.is_none() { vec![Notice::Claimed(contact)] } else { vec![] })
     }
 
-    fn unclaim(&mut self, contact: UserId, now: Timestamp) -> Option<Vec<Telling>> {
+    fn unclaim(&mut self, contact: UserId, now: Timestamp) -> Option<Vec<Notice>> {
         let claim = self.claims.iter_mut().find(|c| c.contact == contact && c.dropped_at.is_none())?;
         if self.state != State::Active {
             return None;
@@ -190,7 +190,7 @@ impl Emergency {
     }
 
     /// Its time has come: that of a countdown, or to look whether it runs out.
-    fn fall_due(&mut self, now: Timestamp) -> Option<Vec<Telling>> {
+    fn wake(&mut self, now: Timestamp) -> Option<Vec<Notice>> {
         if self.due_at.is_none_or(|due| now < due) {
             return None;
         }
@@ -198,7 +198,7 @@ impl Emergency {
             return Some(vec![]);
         }
         self.activate(now);
-        Some(vec![Telling::Raised])
+        Some(vec![Notice::Raised])
     }
 
     fn activate(&mut self, now: Timestamp) {
@@ -269,19 +269,19 @@ mod tests {
     #[test]
     fn contacts_hear_nothing_of_a_countdown_that_is_cancelled() {
         let counting = opened(10);
-        assert_eq!((counting.emergency.state, counting.tell), (State::Countdown, vec![]));
+        assert_eq!((counting.emergency.state, counting.notices), (State::Countdown, vec![]));
         let ended = counting.emergency.apply(Command::End(EndWith::Resolve, Manner::True), after(5)).unwrap();
-        assert_eq!((ended.emergency.state, ended.tell), (State::Cancelled, vec![]));
-        assert!(ended.emergency.apply(Command::Due(None), after(11)).is_none());
+        assert_eq!((ended.emergency.state, ended.notices), (State::Cancelled, vec![]));
+        assert!(ended.emergency.apply(Command::Wake(None), after(11)).is_none());
     }
 
     #[test]
     fn a_countdown_becomes_active_by_time_or_by_a_second_raise() {
         let counting = opened(10).emergency;
-        assert!(counting.apply(Command::Due(None), after(9)).is_none());
-        assert_eq!(counting.apply(Command::Due(None), after(10)).unwrap().tell, vec![Telling::Raised]);
+        assert!(counting.apply(Command::Wake(None), after(9)).is_none());
+        assert_eq!(counting.apply(Command::Wake(None), after(10)).unwrap().notices, vec![Notice::Raised]);
         let joined = counting.apply(Command::Join(EmergencyId(Uuid::from_u128(9))), after(3)).unwrap();
-        assert_eq!((joined.emergency.state, joined.tell), (State::Active, vec![Telling::Raised]));
+        assert_eq!((joined.emergency.state, joined.notices), (State::Active, vec![Notice::Raised]));
     }
 
     #[test]
@@ -290,13 +290,13 @@ mod tests {
         let forced = active.apply(Command::End(EndWith::Resolve, Manner::Duress), after(60)).unwrap();
         assert_eq!(forced.emergency.state, State::Active);
         assert_eq!(forced.emergency.apparent, Some(Ended { state: State::Resolved, at: after(60) }));
-        assert_eq!(forced.tell, vec![Telling::Ended(State::Resolved), Telling::UnderDuress]);
+        assert_eq!(forced.notices, vec![Notice::Ended(State::Resolved), Notice::UnderDuress]);
         let again = Command::End(EndWith::Resolve, Manner::Duress);
         assert!(forced.emergency.apply(again, after(61)).is_none());
         let truly = forced.emergency.apply(Command::End(EndWith::Resolve, Manner::True), after(90)).unwrap();
         assert_eq!(
-            (truly.emergency.state, truly.tell),
-            (State::Resolved, vec![Telling::TrulyEnded(State::Resolved)])
+            (truly.emergency.state, truly.notices),
+            (State::Resolved, vec![Notice::TrulyEnded(State::Resolved)])
         );
     }
 
@@ -305,7 +305,7 @@ mod tests {
         let forced =
             opened(10).emergency.apply(Command::End(EndWith::Cancel, Manner::Duress), after(2)).unwrap();
         assert_eq!(forced.emergency.state, State::Active);
-        assert_eq!(forced.tell, vec![Telling::Raised, Telling::UnderDuress]);
+        assert_eq!(forced.notices, vec![Notice::Raised, Notice::UnderDuress]);
     }
 
     fn command() -> impl Strategy<Value = Command> {
@@ -318,7 +318,7 @@ mod tests {
             )),
             contact.clone().prop_map(Command::Claim),
             contact.prop_map(Command::Unclaim),
-            proptest::option::of(0..200_000_u64).prop_map(|s| Command::Due(s.map(after))),
+            proptest::option::of(0..200_000_u64).prop_map(|s| Command::Wake(s.map(after))),
             Just(Command::Forget),
         ]
     }
@@ -342,7 +342,7 @@ mod tests {
                 prop_assert!(e.apparent.is_none() || n.apparent == e.apparent, "an apparent end changed");
                 if n.apparent.is_some() {
                     prop_assert!(!n.takes_joins());
-                    prop_assert!(!next.tell.iter().any(|t| matches!(t, Telling::Claimed(_))), "the subject would hear");
+                    prop_assert!(!next.notices.iter().any(|t| matches!(t, Notice::Claimed(_))), "the subject would hear");
                 }
                 e = n;
             }

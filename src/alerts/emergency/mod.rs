@@ -1,12 +1,25 @@
-//! An emergency: what it is made of. `machine` says how it changes, `life` when it ends by itself.
+//! An emergency: what it is made of.
+//!
+//! `machine` says how it changes, `life` when it ends by itself (and `model` proves it), `raise` reads what a phone sends, `view`
+//! is what people see, `notices` makes alerts of what is to be told, `service` is the use cases. Its store is a part of
+//! [`AlertsStore`](super::AlertsStore).
 
 mod life;
 mod machine;
 #[cfg(test)]
 mod model;
+mod notices;
+mod raise;
+mod service;
+mod view;
 
 pub use life::LIFETIME;
-pub use machine::{Command, Next, Telling};
+pub use machine::{Command, Next, Notice};
+pub(super) use notices::{drafts, word_as_missed};
+pub use raise::{Note, Raise, RaiseIn};
+pub use service::Accepted;
+pub(super) use service::coalesce;
+pub use view::{ClaimView, DeliveryView, EmergencyView, contact_view, subject_view};
 
 use crate::clock::Timestamp;
 use crate::geo::Fix;
@@ -108,8 +121,8 @@ pub struct Ended {
     pub at: Timestamp,
 }
 
-/// An emergency as it truly stands. Nothing of it leaves the server but through [`super::subject_view`] and
-/// [`super::contact_view`].
+/// An emergency as it truly stands. Nothing of it leaves the server but through [`subject_view`] and
+/// [`contact_view`].
 #[derive(Clone, PartialEq, Debug)]
 pub struct Emergency {
     /// The raising phone's id for it, unless somebody else had used that.

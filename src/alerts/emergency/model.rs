@@ -4,7 +4,7 @@
 //! The model knows only when signs of life came, and when a warning was given; it asks the machine for nothing of that.
 
 use super::life::LIFETIME;
-use super::{Command, Emergency, EmergencyKind, EndWith, Manner, Opening, State, Telling};
+use super::{Command, Emergency, EmergencyKind, EndWith, Manner, Notice, Opening, State};
 use crate::clock::Timestamp;
 use crate::id::{EmergencyId, UserId};
 use proptest::prelude::*;
@@ -86,7 +86,7 @@ impl World {
             self.sign(fix);
         }
         let last = self.last_sign;
-        if next.tell.contains(&Telling::ExpiresSoon) {
+        if next.notices.contains(&Notice::ExpiresSoon) {
             held(self.warned_at.is_none(), || "warned twice of the same end".into())?;
             held(last.is_some_and(|last| self.now >= last + (LIFETIME - HALF_AN_HOUR)), || {
                 format!("warned at {} though the last sign of life was at {last:?}", self.now)
@@ -108,7 +108,7 @@ impl World {
     /// The timer looks: as `Alerts::fire` does, with the newest fix if there is an end to be looked at.
     fn fire(&mut self) -> Held {
         let newest_fix = self.newest_fix.filter(|_| self.is_active());
-        self.apply(Command::Due(newest_fix))
+        self.apply(Command::Wake(newest_fix))
     }
 
     fn run(&mut self, for_: Duration, late: Duration) -> Held {
