@@ -9,28 +9,45 @@ use std::path::{Path, PathBuf};
 /// The parts of the tree and what each may use of the others. What is not here is the house, which may use all.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("error", &[]),
+    ("refusal", &[]),
     ("clock", &[]),
     ("runtime", &[]),
     ("role", &[]),
     ("id", &["clock"]),
     ("geo", &["clock"]),
     ("bus", BASE),
-    ("push", &["id", "clock", "error", "runtime", "bus"]),
-    ("identity", &["id", "clock", "geo", "error", "runtime", "bus"]),
-    ("trust", &["id", "clock", "geo", "error", "runtime", "bus"]),
-    ("tracking", &["id", "clock", "geo", "error", "runtime", "bus", "trust"]),
-    ("alerts", &["id", "clock", "geo", "error", "runtime", "bus", "trust", "tracking"]),
+    ("push", &["id", "clock", "refusal", "error", "runtime", "bus"]),
+    ("identity", &["id", "clock", "refusal", "geo", "error", "runtime", "bus"]),
+    ("trust", &["id", "clock", "refusal", "geo", "error", "runtime", "bus"]),
+    ("tracking", &["id", "clock", "refusal", "geo", "error", "runtime", "bus", "trust"]),
+    ("alerts", &["id", "clock", "refusal", "geo", "error", "runtime", "bus", "trust", "tracking"]),
     ("services", &["id", "clock", "error", "bus", "push", "identity", "trust", "tracking", "alerts"]),
+    (
+        "usecases",
+        &[
+            "id", "clock", "geo", "error", "runtime", "bus", "push", "identity", "trust", "tracking",
+            "alerts", "services",
+        ],
+    ),
+    (
+        "problem",
+        &["role", "geo", "error", "refusal", "push", "identity", "trust", "tracking", "alerts", "usecases"],
+    ),
     ("store", &["id", "clock", "geo", "error", "push", "identity", "trust", "tracking", "alerts"]),
     ("journal", &["id", "clock", "geo", "error", "runtime", "tracking"]),
-    ("http", DOOR),
+    // The document of the stream is served over REST.
+    ("http", HTTP),
     ("stream", DOOR),
     ("client", &["clock"]),
 ];
 const BASE: &[&str] = &["id", "clock", "geo", "error", "runtime"];
+const HTTP: &[&str] = &[
+    "id", "clock", "geo", "error", "runtime", "bus", "push", "identity", "trust", "tracking", "alerts",
+    "services", "usecases", "refusal", "problem", "role", "stream",
+];
 const DOOR: &[&str] = &[
     "id", "clock", "geo", "error", "runtime", "bus", "push", "identity", "trust", "tracking", "alerts",
-    "services", "role", "http", "stream",
+    "services", "usecases", "refusal", "problem", "role",
 ];
 
 /// Libraries that only some parts may use.

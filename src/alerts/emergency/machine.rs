@@ -3,194 +3,16 @@
 //! `countdown -> active | cancelled`, `active -> resolved | cancelled | expired`. An end under duress leaves the
 //! state active and sets `apparent`, which is all that the subject's tokens are ever shown from then on.
 
+use super::life::sign_of_life;
+use super::{Claim, Emergency, EndWith, Ended, Manner, Opening, State};
 use crate::clock::Timestamp;
 use crate::geo::Fix;
-use crate::id::{DeviceId, EmergencyId, UserId};
+use crate::id::{EmergencyId, UserId};
 use crate::trust::EmergencyFacts;
-use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// An active emergency ends by itself so long after the last sign of it: a fix, a claim, a raise.
-pub const LIFETIME: Duration = Duration::from_secs(24 * 3600);
-/// That it will is announced so long before.
-const WARNING: Duration = Duration::from_secs(30 * 60);
 /// How far before its opening the trail that contacts see begins, unless a missed check-in raised it.
 const LOOK_BACK: Duration = Duration::from_secs(600);
-
-/// What is the matter.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum EmergencyKind {
-    /// The button.
-    Sos,
-    /// The button, without a sound on the phone.
-    Silent,
-    /// A check-in was missed.
-    CheckIn,
-    /// The phone felt a fall.
-    Fall,
-    /// Anything else.
-    Other,
-}
-
-impl EmergencyKind {
-    /// The word it is stored and written as.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Sos => "sos",
-            Self::Silent => "silent",
-            Self::CheckIn => "check_in",
-            Self::Fall => "fall",
-            Self::Other => "other",
-        }
-    }
-    /// From [`EmergencyKind::word`].
-    pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Sos, Self::Silent, Self::CheckIn, Self::Fall, Self::Other]
-            .into_iter()
-            .find(|k| k.word() == word)
-    }
-}
-
-/// Where an emergency stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum State {
-    /// Raised; contacts are told when the countdown is over.
-    Countdown,
-    /// Contacts are told and see the position.
-    Active,
-    /// Ended: the person is safe.
-    Resolved,
-    /// Ended: it was no emergency.
-    Cancelled,
-    /// Ended: no sign of it for a day.
-    Expired,
-}
-
-impl State {
-    /// The word it is stored and written as.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Countdown => "countdown",
-            Self::Active => "active",
-            Self::Resolved => "resolved",
-            Self::Cancelled => "cancelled",
-            Self::Expired => "expired",
-        }
-    }
-    /// From [`State::word`].
-    pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Countdown, Self::Active, Self::Resolved, Self::Cancelled, Self::Expired]
-            .into_iter()
-            .find(|s| s.word() == word)
-    }
-    /// Whether it can still change.
-    pub const fn is_open(self) -> bool {
-        matches!(self, Self::Countdown | Self::Active)
-    }
-}
-
-/// A contact who said "I am on it".
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Claim {
-    /// Who.
-    pub contact: UserId,
-    /// When.
-    pub at: Timestamp,
-    /// When they took it back, or the subject voided it.
-    pub dropped_at: Option<Timestamp>,
-}
-
-/// An end, true or apparent.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Ended {
-    /// As what.
-    pub state: State,
-    /// When.
-    pub at: Timestamp,
-}
-
-/// An emergency as it truly stands. Nothing of it leaves the server but through [`super::subject_view`] and
-/// [`super::contact_view`].
-#[derive(Clone, PartialEq, Debug)]
-pub struct Emergency {
-    /// The raising phone's id for it, unless somebody else had used that.
-    pub id: EmergencyId,
-    /// Who is in it.
-    pub subject: UserId,
-    /// What raised it; none for a check-in.
-    pub device: Option<DeviceId>,
-    /// What is the matter.
-    pub kind: EmergencyKind,
-    /// In the person's own words.
-    pub message: Option<String>,
-    /// Where it truly stands.
-    pub state: State,
-    /// When it was raised.
-    pub opened_at: Timestamp,
-    /// The oldest fix that contacts see: 10 minutes before the opening; if a missed check-in raised it, when that was
-    /// set.
-    pub trail_from: Timestamp,
-    /// When contacts were told.
-    pub active_at: Option<Timestamp>,
-    /// When the countdown is over.
-    pub countdown_until: Option<Timestamp>,
-    /// When it truly ended.
-    pub ended_at: Option<Timestamp>,
-    /// The end that the subject's tokens see, if it was under duress.
-    pub apparent: Option<Ended>,
-    /// All claims, dropped ones too.
-    pub claims: Vec<Claim>,
-    /// Ids of further raises that joined it.
-    pub joined: Vec<EmergencyId>,
-    /// The fix that came with the raise.
-    pub opening_fix: Option<Fix>,
-    /// Grows with every change; a change names the version it was made from.
-    pub version: i64,
-    /// When a timer looks at it next.
-    pub due_at: Option<Timestamp>,
-    /// Its end by time was announced.
-    pub warned: bool,
-    /// The end that the subject sees is so long ago that they see no more than that it was.
-    pub erased: bool,
-}
-
-/// What a new emergency is made of.
-pub struct Opening {
-    /// Its id.
-    pub id: EmergencyId,
-    /// Who.
-    pub subject: UserId,
-    /// On what.
-    pub device: Option<DeviceId>,
-    /// What is the matter.
-    pub kind: EmergencyKind,
-    /// In the person's own words.
-    pub message: Option<String>,
-    /// The fix that came with it.
-    pub fix: Option<Fix>,
-    /// How long contacts are not told yet.
-    pub countdown: Duration,
-}
-
-/// How an end was given.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Manner {
-    /// By the person.
-    True,
-    /// With the duress PIN.
-    Duress,
-}
-
-/// What a person ends an emergency as.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum EndWith {
-    /// Safe.
-    Resolve,
-    /// A false alarm.
-    Cancel,
-}
 
 /// What can happen to an emergency.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -204,14 +26,14 @@ pub enum Command {
     /// A contact takes it back, or the subject voids it.
     Unclaim(UserId),
     /// A timer was due; with the time of the newest fix of the person.
-    Due(Option<Timestamp>),
+    Wake(Option<Timestamp>),
     /// The account is being deleted: a true end, whatever it seemed to be.
     Forget,
 }
 
 /// Something that has to be told because of a change.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub enum Telling {
+pub enum Notice {
     /// To contacts: it is raised.
     Raised,
     /// To contacts: raised again.
@@ -234,71 +56,80 @@ pub struct Next {
     /// The emergency, its version one higher.
     pub emergency: Emergency,
     /// What has to be told.
-    pub tell: Vec<Telling>,
+    pub notices: Vec<Notice>,
     /// To the subject's tokens (and to who does not hear of duress) nothing changed: it had ended before.
     pub hidden: bool,
 }
 
 impl Emergency {
-    /// A new one.
+    /// A new one. Without a countdown contacts are told at once.
     pub fn open(opening: Opening, now: Timestamp) -> Next {
-        let waits = !opening.countdown.is_zero();
-        let countdown_until = waits.then(|| now + opening.countdown);
+        let countdown_until = now + opening.countdown;
         let emergency = Self {
             id: opening.id,
             subject: opening.subject,
             device: opening.device,
             kind: opening.kind,
             message: opening.message,
-            state: if waits { State::Countdown } else { State::Active },
+            state: State::Countdown,
             opened_at: now,
             trail_from: now - LOOK_BACK,
-            active_at: (!waits).then_some(now),
-            countdown_until,
+            active_at: None,
+            countdown_until: Some(countdown_until),
             ended_at: None,
             apparent: None,
             claims: Vec::new(),
             joined: Vec::new(),
             opening_fix: opening.fix,
             version: 1,
-            due_at: countdown_until.or(Some(now + (LIFETIME - WARNING))),
+            due_at: Some(countdown_until),
             warned: false,
             erased: false,
         };
-        let tell = if waits { vec![] } else { vec![Telling::Raised] };
-        Next { emergency, tell, hidden: false }
+        match emergency.apply(Command::Wake(None), now) {
+            Some(mut active) => {
+                active.emergency.version = emergency.version;
+                active
+            }
+            None => Next { emergency, notices: Vec::new(), hidden: false },
+        }
     }
 
     /// The emergency after `command`, or `None` if that changes nothing.
     pub fn apply(&self, command: Command, now: Timestamp) -> Option<Next> {
         let mut next = self.clone();
         next.version += 1;
-        let tell = match command {
+        let mut notices = match command {
             Command::Join(id) => next.join(id, now),
             Command::End(with, manner) => next.end(with, manner, now),
             Command::Claim(contact) => next.claim(contact, now),
             Command::Unclaim(contact) => next.unclaim(contact, now),
-            Command::Due(newest_fix_at) => next.due(newest_fix_at, now),
+            Command::Wake(_) => next.wake(now),
             Command::Forget => next.truly_end(State::Cancelled, now),
         }?;
-        Some(Next { emergency: next, tell, hidden: self.apparent.is_some() })
+        if let Some(at) = sign_of_life(self.state, next.state, command, now) {
+            next.live_on(at);
+        }
+        if matches!(command, Command::Wake(_)) {
+            notices.extend(next.run_out(now));
+        }
+        Some(Next { emergency: next, notices, hidden: self.apparent.is_some() })
     }
 
-    fn join(&mut self, id: EmergencyId, now: Timestamp) -> Option<Vec<Telling>> {
+    fn join(&mut self, id: EmergencyId, now: Timestamp) -> Option<Vec<Notice>> {
         if !self.state.is_open() || self.apparent.is_some() || self.joined.contains(&id) || self.id == id {
             return None;
         }
         self.joined.push(id);
-        self.sign_of_life(now);
         if self.state == State::Countdown {
             self.activate(now);
-            Some(vec![Telling::Raised])
+            Some(vec![Notice::Raised])
         } else {
-            Some(vec![Telling::RaisedAgain])
+            Some(vec![Notice::RaisedAgain])
         }
     }
 
-    fn end(&mut self, with: EndWith, manner: Manner, now: Timestamp) -> Option<Vec<Telling>> {
+    fn end(&mut self, with: EndWith, manner: Manner, now: Timestamp) -> Option<Vec<Notice>> {
         if !self.state.is_open() {
             return None;
         }
@@ -311,21 +142,21 @@ impl Emergency {
             (Manner::True, _) => self.truly_end(state, now),
             (Manner::Duress, Some(_)) => None,
             (Manner::Duress, None) => {
-                let mut tell = vec![];
+                let mut notices = vec![];
                 if self.state == State::Countdown {
                     self.activate(now);
-                    tell.push(Telling::Raised);
+                    notices.push(Notice::Raised);
                 } else {
-                    tell.push(Telling::Ended(state));
+                    notices.push(Notice::Ended(state));
                 }
-                tell.push(Telling::UnderDuress);
+                notices.push(Notice::UnderDuress);
                 self.apparent = Some(Ended { state, at: now });
-                Some(tell)
+                Some(notices)
             }
         }
     }
 
-    fn truly_end(&mut self, state: State, now: Timestamp) -> Option<Vec<Telling>> {
+    pub(super) fn truly_end(&mut self, state: State, now: Timestamp) -> Option<Vec<Notice>> {
         if !self.state.is_open() {
             return None;
         }
@@ -336,21 +167,20 @@ impl Emergency {
         self.due_at = None;
         Some(match (told, after_duress) {
             (false, _) => vec![],
-            (true, false) => vec![Telling::Ended(state)],
-            (true, true) => vec![Telling::TrulyEnded(state)],
+            (true, false) => vec![Notice::Ended(state)],
+            (true, true) => vec![Notice::TrulyEnded(state)],
         })
     }
 
-    fn claim(&mut self, contact: UserId, now: Timestamp) -> Option<Vec<Telling>> {
+    fn claim(&mut self, contact: UserId, now: Timestamp) -> Option<Vec<Notice>> {
         if self.state != State::Active || self.is_claimed_by(contact) {
             return None;
         }
         self.claims.push(Claim { contact, at: now, dropped_at: None });
-        self.sign_of_life(now);
-        Some(if self.apparent.is_none() { vec![Telling::Claimed(contact)] } else { vec![] })
+        Some(if self.apparent.is_none() { vec![Notice::Claimed(contact)] } else { vec![] })
     }
 
-    fn unclaim(&mut self, contact: UserId, now: Timestamp) -> Option<Vec<Telling>> {
+    fn unclaim(&mut self, contact: UserId, now: Timestamp) -> Option<Vec<Notice>> {
         let claim = self.claims.iter_mut().find(|c| c.contact == contact && c.dropped_at.is_none())?;
         if self.state != State::Active {
             return None;
@@ -359,43 +189,24 @@ impl Emergency {
         Some(vec![])
     }
 
-    fn due(&mut self, newest_fix_at: Option<Timestamp>, now: Timestamp) -> Option<Vec<Telling>> {
+    /// Its time has come: that of a countdown, or to look whether it runs out.
+    fn wake(&mut self, now: Timestamp) -> Option<Vec<Notice>> {
         if self.due_at.is_none_or(|due| now < due) {
             return None;
         }
-        if self.state == State::Countdown {
-            self.activate(now);
-            return Some(vec![Telling::Raised]);
+        if self.state == State::Active {
+            return Some(vec![]);
         }
-        let claimed = self.claims.iter().map(|c| c.at).max();
-        let last_sign = [self.active_at, claimed, newest_fix_at].into_iter().flatten().max()?;
-        let end = last_sign + LIFETIME;
-        if now >= end {
-            self.truly_end(State::Expired, now)
-        } else if now >= end - WARNING {
-            self.due_at = Some(end);
-            let first = !self.warned;
-            self.warned = true;
-            Some(if first { vec![Telling::ExpiresSoon] } else { vec![] })
-        } else {
-            self.warned = false;
-            self.due_at = Some(end - WARNING);
-            Some(vec![])
-        }
+        self.activate(now);
+        Some(vec![Notice::Raised])
     }
 
     fn activate(&mut self, now: Timestamp) {
         self.state = State::Active;
         self.active_at = Some(now);
         self.countdown_until = None;
-        self.sign_of_life(now);
-    }
-
-    fn sign_of_life(&mut self, now: Timestamp) {
-        if self.state == State::Active {
-            self.warned = false;
-            self.due_at = Some(now + (LIFETIME - WARNING));
-        }
+        // The countdown's; that of an active one follows from its signs of life.
+        self.due_at = None;
     }
 
     /// Takes what a further raise knows better: where the person is now, and words if there were none.
@@ -432,6 +243,7 @@ impl Emergency {
 
 #[cfg(test)]
 mod tests {
+    use super::super::EmergencyKind;
     use super::*;
     use proptest::prelude::*;
     use uuid::Uuid;
@@ -457,19 +269,19 @@ mod tests {
     #[test]
     fn contacts_hear_nothing_of_a_countdown_that_is_cancelled() {
         let counting = opened(10);
-        assert_eq!((counting.emergency.state, counting.tell), (State::Countdown, vec![]));
+        assert_eq!((counting.emergency.state, counting.notices), (State::Countdown, vec![]));
         let ended = counting.emergency.apply(Command::End(EndWith::Resolve, Manner::True), after(5)).unwrap();
-        assert_eq!((ended.emergency.state, ended.tell), (State::Cancelled, vec![]));
-        assert!(ended.emergency.apply(Command::Due(None), after(11)).is_none());
+        assert_eq!((ended.emergency.state, ended.notices), (State::Cancelled, vec![]));
+        assert!(ended.emergency.apply(Command::Wake(None), after(11)).is_none());
     }
 
     #[test]
     fn a_countdown_becomes_active_by_time_or_by_a_second_raise() {
         let counting = opened(10).emergency;
-        assert!(counting.apply(Command::Due(None), after(9)).is_none());
-        assert_eq!(counting.apply(Command::Due(None), after(10)).unwrap().tell, vec![Telling::Raised]);
+        assert!(counting.apply(Command::Wake(None), after(9)).is_none());
+        assert_eq!(counting.apply(Command::Wake(None), after(10)).unwrap().notices, vec![Notice::Raised]);
         let joined = counting.apply(Command::Join(EmergencyId(Uuid::from_u128(9))), after(3)).unwrap();
-        assert_eq!((joined.emergency.state, joined.tell), (State::Active, vec![Telling::Raised]));
+        assert_eq!((joined.emergency.state, joined.notices), (State::Active, vec![Notice::Raised]));
     }
 
     #[test]
@@ -478,13 +290,13 @@ mod tests {
         let forced = active.apply(Command::End(EndWith::Resolve, Manner::Duress), after(60)).unwrap();
         assert_eq!(forced.emergency.state, State::Active);
         assert_eq!(forced.emergency.apparent, Some(Ended { state: State::Resolved, at: after(60) }));
-        assert_eq!(forced.tell, vec![Telling::Ended(State::Resolved), Telling::UnderDuress]);
+        assert_eq!(forced.notices, vec![Notice::Ended(State::Resolved), Notice::UnderDuress]);
         let again = Command::End(EndWith::Resolve, Manner::Duress);
         assert!(forced.emergency.apply(again, after(61)).is_none());
         let truly = forced.emergency.apply(Command::End(EndWith::Resolve, Manner::True), after(90)).unwrap();
         assert_eq!(
-            (truly.emergency.state, truly.tell),
-            (State::Resolved, vec![Telling::TrulyEnded(State::Resolved)])
+            (truly.emergency.state, truly.notices),
+            (State::Resolved, vec![Notice::TrulyEnded(State::Resolved)])
         );
     }
 
@@ -493,19 +305,7 @@ mod tests {
         let forced =
             opened(10).emergency.apply(Command::End(EndWith::Cancel, Manner::Duress), after(2)).unwrap();
         assert_eq!(forced.emergency.state, State::Active);
-        assert_eq!(forced.tell, vec![Telling::Raised, Telling::UnderDuress]);
-    }
-
-    #[test]
-    fn it_expires_a_day_after_the_last_sign_and_says_so_before() {
-        let day = 24 * 3600;
-        let active = opened(0).emergency;
-        let waits = active.apply(Command::Due(Some(after(1000))), after(day - 1800)).unwrap();
-        assert_eq!((waits.tell, waits.emergency.due_at), (vec![], Some(after(day - 800))));
-        let warned = waits.emergency.apply(Command::Due(Some(after(1000))), after(day - 800)).unwrap();
-        assert_eq!(warned.tell, vec![Telling::ExpiresSoon]);
-        let over = warned.emergency.apply(Command::Due(Some(after(1000))), after(day + 1000)).unwrap();
-        assert_eq!(over.tell, vec![Telling::Ended(State::Expired)]);
+        assert_eq!(forced.notices, vec![Notice::Raised, Notice::UnderDuress]);
     }
 
     fn command() -> impl Strategy<Value = Command> {
@@ -518,7 +318,7 @@ mod tests {
             )),
             contact.clone().prop_map(Command::Claim),
             contact.prop_map(Command::Unclaim),
-            proptest::option::of(0..200_000_u64).prop_map(|s| Command::Due(s.map(after))),
+            proptest::option::of(0..200_000_u64).prop_map(|s| Command::Wake(s.map(after))),
             Just(Command::Forget),
         ]
     }
@@ -542,7 +342,7 @@ mod tests {
                 prop_assert!(e.apparent.is_none() || n.apparent == e.apparent, "an apparent end changed");
                 if n.apparent.is_some() {
                     prop_assert!(!n.takes_joins());
-                    prop_assert!(!next.tell.iter().any(|t| matches!(t, Telling::Claimed(_))), "the subject would hear");
+                    prop_assert!(!next.notices.iter().any(|t| matches!(t, Notice::Claimed(_))), "the subject would hear");
                 }
                 e = n;
             }

@@ -1,7 +1,8 @@
 //! What people see of an emergency. The subject's tokens see only what [`subject_view`] returns, contacts only what
 //! [`contact_view`] returns, so a duress end cannot leak from a forgotten place.
 
-use super::{Delivery, DeliveryState, Emergency, EmergencyKind, Party, State};
+use super::{Emergency, EmergencyKind, State};
+use crate::alerts::{Delivery, DeliveryState, Party};
 use crate::clock::Timestamp;
 use crate::id::{AlertId, EmergencyId, UserId};
 use serde::Serialize;
@@ -153,7 +154,7 @@ mod tests {
         let mut e = Emergency::open(opening, T0).emergency;
         let steps = [(Command::Claim(user(2)), 1), (Command::End(EndWith::Resolve, manner), 2)];
         let after =
-            [(Command::Claim(user(3)), 3), (Command::Unclaim(user(2)), 4), (Command::Due(None), 200_000)];
+            [(Command::Claim(user(3)), 3), (Command::Unclaim(user(2)), 4), (Command::Wake(None), 200_000)];
         for (command, s) in steps.into_iter().chain(after) {
             e = e.apply(command, at(s)).map_or(e, |n| n.emergency);
         }

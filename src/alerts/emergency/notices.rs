@@ -1,8 +1,7 @@
-//! What a change of an emergency tells, and to whom.
+//! The alerts that an emergency's notices become, and to whom they go.
 
-use super::{
-    AlertDraft, AlertKind, Audience, CheckIn, Emergency, EmergencyKind, Lane, Recipients, State, Telling,
-};
+use super::{Emergency, EmergencyKind, Notice, State};
+use crate::alerts::{AlertDraft, AlertKind, Audience, CheckIn, Lane, Recipients};
 use crate::clock::Timestamp;
 use crate::id::{AlertId, derived};
 use crate::tracking::Severity;
@@ -12,14 +11,14 @@ const RAISED_AGAIN: &str = "emergency.raised_again";
 const CHECK_IN_MISSED: &str = "emergency.check_in_missed";
 
 /// The alerts of a change. Their ids follow from emergency, version and place, so a repeat is the same alert.
-pub(super) fn drafts(
+pub(in crate::alerts) fn drafts(
     e: &Emergency,
-    tell: &[Telling],
+    notices: &[Notice],
     contact_name: Option<&str>,
     now: Timestamp,
 ) -> Vec<AlertDraft> {
     let mut out = Vec::new();
-    for telling in tell {
+    for notice in notices {
         let draft = |template, kind, severity, recipients| AlertDraft {
             id: AlertId(derived(
                 "emergency alert",
@@ -43,25 +42,23 @@ pub(super) fn drafts(
         // Under duress, those who do not hear of it are told what the subject is told.
         let all_or_deaf = if e.apparent.is_some() { Audience::DeafToDuress } else { Audience::All };
         let still_told = if e.apparent.is_some() { Audience::HearDuress } else { Audience::All };
-        let made = match telling {
-            Telling::Raised => draft(raised(e.kind), raising, Severity::Critical, to(Audience::All)),
-            Telling::RaisedAgain => draft(RAISED_AGAIN, raising, Severity::Critical, to(Audience::All)),
-            Telling::UnderDuress => {
+        let made = match notice {
+            Notice::Raised => draft(raised(e.kind), raising, Severity::Critical, to(Audience::All)),
+            Notice::RaisedAgain => draft(RAISED_AGAIN, raising, Severity::Critical, to(Audience::All)),
+            Notice::UnderDuress => {
                 draft("emergency.duress", raising, Severity::Critical, to(Audience::HearDuress))
             }
-            Telling::Ended(state) => draft(ended(*state), update, Severity::Warning, to(all_or_deaf)),
-            Telling::TrulyEnded(state) => {
+            Notice::Ended(state) => draft(ended(*state), update, Severity::Warning, to(all_or_deaf)),
+            Notice::TrulyEnded(state) => {
                 draft(ended(*state), update, Severity::Warning, to(Audience::HearDuress))
             }
-            Telling::Claimed(_) => {
+            Notice::Claimed(_) => {
                 draft("emergency.claimed", update, Severity::Info, Recipients::Person(e.subject))
             }
-            Telling::ExpiresSoon => {
-                draft("emergency.expires_soon", update, Severity::Warning, to(still_told))
-            }
+            Notice::ExpiresSoon => draft("emergency.expires_soon", update, Severity::Warning, to(still_told)),
         };
         out.push(made);
-        if matches!(telling, Telling::ExpiresSoon) && e.apparent.is_none() {
+        if matches!(notice, Notice::ExpiresSoon) && e.apparent.is_none() {
             let mut own = out[out.len() - 1].clone();
             own.id = AlertId(derived("emergency alert to the subject", &[own.id.0.as_bytes()]));
             own.recipients = Recipients::Person(e.subject);
@@ -72,7 +69,7 @@ pub(super) fn drafts(
 }
 
 /// A check-in joins an emergency in its own words: nobody asked for help again.
-pub(super) fn tell_of_missed(told: &mut [AlertDraft], check_in: &CheckIn) {
+pub(in crate::alerts) fn word_as_missed(told: &mut [AlertDraft], check_in: &CheckIn) {
     for draft in told.iter_mut().filter(|draft| draft.template == RAISED_AGAIN) {
         draft.template = CHECK_IN_MISSED;
         if let Some(note) = &check_in.note {

@@ -1,11 +1,8 @@
 //! The check-ins of a person: set, completed, deleted; reminded of and fired by the timers.
 
-use super::service::coalesce;
-use super::telling::{drafts, tell_of_missed};
-use super::{
-    AlertDraft, AlertError, AlertKind, Alerts, Change, CheckIn, CheckInCreated, CheckInDue, CheckInPlace,
-    CheckInState, Command, Emergency, Fired, Lane,
-};
+use super::{CheckIn, CheckInCreated, CheckInDue, CheckInPlace, CheckInState, Fired};
+use crate::alerts::emergency::{coalesce, drafts, word_as_missed};
+use crate::alerts::{AlertDraft, AlertError, AlertKind, Alerts, Change, Command, Emergency, Lane};
 use crate::bus::Event;
 use crate::clock::Timestamp;
 use crate::error::Stored;
@@ -55,7 +52,7 @@ fn default_grace_s() -> u32 {
 
 impl CheckInIn {
     fn check(self, subject: UserId, id: CheckInId, now: Timestamp) -> Result<CheckIn, AlertError> {
-        let refused = |field, detail: &str| Err(AlertError::Invalid { field, detail: detail.to_owned() });
+        let refused = |field, detail: &'static str| Err(AlertError::invalid(field, detail));
         if !(1..=MAX_DUE_S).contains(&self.due_in_s) {
             return refused("due_in_s", "1 second to 7 days");
         }
@@ -92,7 +89,7 @@ fn seconds(s: u32) -> Duration {
 }
 
 /// The use cases of check-ins, over [`Alerts`].
-pub struct CheckIns<'a>(pub(super) &'a Alerts);
+pub struct CheckIns<'a>(&'a Alerts);
 
 impl CheckIns<'_> {
     /// Sets a check-in; `true` if it is new, `false` if the id was there already (it is returned as it is).
@@ -173,7 +170,7 @@ impl CheckIns<'_> {
     }
 
     /// Reminds of what is due and raises what is missed. `false` if some of it could not be done now.
-    pub(super) async fn fire_due(&self, now: Timestamp) -> Stored<bool> {
+    pub(in crate::alerts) async fn fire_due(&self, now: Timestamp) -> Stored<bool> {
         let mut all_done = true;
         for check_in in self.0.store.due_check_ins(now).await? {
             let done = match check_in.due(now) {
@@ -204,7 +201,7 @@ impl CheckIns<'_> {
             params,
             // Who hears of it too late is looked for in vain.
             lane: Lane::Emergency,
-            ..self.0.note_to(reminded.subject, AlertKind::CheckIn, Severity::Warning)
+            ..self.0.draft_to(reminded.subject, AlertKind::CheckIn, Severity::Warning)
         };
         // If it has changed meanwhile there is nothing to remind of.
         if let Some(committed) = self.0.store.change_check_in(reminded, &[alert]).await? {
@@ -222,9 +219,9 @@ impl CheckIns<'_> {
             let joins = open.take().and_then(|open| open.apply(Command::Join(id), now));
             let joined: Option<EmergencyId> = joins.is_some().then_some(id);
             let next = joins.unwrap_or_else(|| check_in.raise(id, now));
-            let Some(missed) = check_in.missed(next.emergency.id) else { return Ok(()) };
-            let mut told = drafts(&next.emergency, &next.tell, None, now);
-            tell_of_missed(&mut told, check_in);
+            let Some(missed) = check_in.miss(next.emergency.id) else { return Ok(()) };
+            let mut told = drafts(&next.emergency, &next.notices, None, now);
+            word_as_missed(&mut told, check_in);
             if coalesced && joined.is_none() {
                 told.iter_mut().for_each(coalesce);
             }
@@ -235,7 +232,7 @@ impl CheckIns<'_> {
                     if joined.is_none() {
                         metrics::counter!("cima_emergencies_opened_total").increment(1);
                     }
-                    self.0.ring(&next, committed).await;
+                    self.0.publish(&next, committed).await;
                     return Ok(());
                 }
                 Fired::Stale => return Ok(()),

@@ -3,7 +3,7 @@
 //! `waiting -> completed | missed`, and from each of these `-> deleted`. Values and a time in, values out; every change
 //! names the version it was made from, so of a completion and a miss at the same moment only one is ever stored.
 
-use super::{Emergency, EmergencyKind, Next, Opening};
+use crate::alerts::{Emergency, EmergencyKind, Next, Opening};
 use crate::clock::Timestamp;
 use crate::id::{CheckInId, EmergencyId, UserId, derived};
 use serde::{Deserialize, Serialize};
@@ -73,7 +73,7 @@ pub struct CheckIn {
 pub enum CheckInDue {
     /// Remind its person, and store it so.
     Remind(CheckIn),
-    /// Raise [`CheckIn::raise`] and store it as [`CheckIn::missed`].
+    /// Raise [`CheckIn::raise`] and store it as [`CheckIn::miss`].
     Miss,
 }
 
@@ -120,7 +120,7 @@ impl CheckIn {
     }
 
     /// After it was missed and `emergency` was raised or joined for it. One that repeats stops.
-    pub fn missed(&self, emergency: EmergencyId) -> Option<Self> {
+    pub fn miss(&self, emergency: EmergencyId) -> Option<Self> {
         let mut next = self.change_if(self.state == CheckInState::Waiting)?;
         next.end(CheckInState::Missed);
         next.emergency = Some(emergency);
@@ -204,11 +204,11 @@ mod tests {
     fn what_is_completed_missed_or_deleted_is_never_due() {
         let waiting = set(60, 0, None);
         let completed = waiting.complete(after(59)).unwrap();
-        let missed = waiting.missed(RAISED).unwrap();
+        let missed = waiting.miss(RAISED).unwrap();
         let deleted = waiting.delete().unwrap();
         for ended in [&completed, &missed, &deleted] {
             assert_eq!((ended.due(after(9_999)), ended.complete(after(61))), (None, None));
-            assert_eq!(ended.missed(RAISED), None);
+            assert_eq!(ended.miss(RAISED), None);
         }
         assert_eq!((deleted.note.as_deref(), deleted.delete()), (None, None));
         assert_eq!(missed.delete().unwrap().emergency, None);
@@ -226,7 +226,7 @@ mod tests {
             waiting.raises_as(),
             "each time it is missed is an emergency of its own"
         );
-        assert_eq!(again.missed(RAISED).unwrap().wakes_at, None);
+        assert_eq!(again.miss(RAISED).unwrap().wakes_at, None);
     }
 
     #[test]
@@ -268,7 +268,7 @@ mod tests {
                         prop_assert_eq!(due.is_some(), c.wakes_at.is_some_and(|w| w <= now), "a timer sleeps on");
                         due.map(|due| match due {
                             CheckInDue::Remind(next) => next,
-                            CheckInDue::Miss => c.missed(c.raises_as()).unwrap(),
+                            CheckInDue::Miss => c.miss(c.raises_as()).unwrap(),
                         })
                     }
                 };

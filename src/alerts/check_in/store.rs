@@ -1,6 +1,7 @@
 //! What check-ins need from the cellar. Every method is one use case and atomic; absent is `Ok(None)`.
 
-use super::{AlertDraft, Change, CheckIn, Committed, Emergency};
+use super::CheckIn;
+use crate::alerts::{AlertDraft, Change, Committed, Emergency};
 use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::id::{CheckInId, UserId};

@@ -1,5 +1,9 @@
 //! The sweep: what has had its time is deleted, room by room, and what it leaves in the files is wiped.
 
+mod store;
+
+pub use store::ExpiryStore;
+
 use super::Alerts;
 use crate::error::Stored;
 use crate::runtime::Tasks;
