@@ -2,7 +2,7 @@
 
 use super::{Code, Problem};
 use crate::alerts::AlertError;
-use crate::error::StoreError;
+use crate::error::{Fault, StoreError};
 use crate::geo::ShapeFault;
 use crate::identity::IdentityError;
 use crate::push::PushError;
@@ -19,15 +19,12 @@ impl From<FieldFault> for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Unavailable(source) => {
-                tracing::error!(%source, "the store did not answer");
+        tracing::error!(%error, "the store failed");
+        match error.kind() {
+            Fault::Busy | Fault::Conflict | Fault::Timeout | Fault::Gone => {
                 Self::unavailable("this cannot be done now; try again")
             }
-            StoreError::Corrupt(source) => {
-                tracing::error!(%source, "the store answered something unreadable");
-                Self::internal()
-            }
+            Fault::Corrupt => Self::internal(),
         }
     }
 }
@@ -130,8 +127,8 @@ mod tests {
     fn what_lies_behind_a_failure_is_not_shown() {
         let secret = || "postgres://cima:hunter2@db".to_owned();
         let failures: [Problem; 3] = [
-            StoreError::Unavailable(secret()).into(),
-            TrackingError::Store(StoreError::Corrupt(secret())).into(),
+            StoreError::new(Fault::Gone, secret()).into(),
+            TrackingError::Store(StoreError::new(Fault::Corrupt, secret())).into(),
             IdentityError::Internal(secret()).into(),
         ];
         for failure in failures {
