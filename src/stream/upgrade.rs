@@ -3,6 +3,7 @@
 use super::Registry;
 use super::actor::{self, Actor};
 use crate::http::Problem;
+use crate::identity::bearer;
 use crate::services::Services;
 use axum::Router;
 use axum::extract::State;
@@ -62,10 +63,9 @@ enum Offered {
 }
 
 fn offered(headers: &HeaderMap) -> Offered {
-    let text = |name| headers.get(name).and_then(|v| v.to_str().ok());
-    if let Some(value) = text(header::AUTHORIZATION) {
-        let token = value.strip_prefix("Bearer ").or_else(|| value.strip_prefix("bearer "));
-        return Offered::Header(token.unwrap_or_default().trim().to_owned());
+    let authorization = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
+    if let Some(token) = authorization.and_then(bearer) {
+        return Offered::Header(token.to_owned());
     }
     let protocols = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|v| v.to_str().ok());
     let mut listed = protocols.flat_map(|v| v.split(',')).map(str::trim);
