@@ -8,7 +8,7 @@ use super::upgrade::{MAX_FRAME, Stream};
 use super::watch::Watches;
 use crate::error::StoreError;
 use crate::id::{EmergencyId, fresh};
-use crate::identity::{Caller, TokenKind};
+use crate::identity::{Caller, Revoked, TokenKind};
 use crate::runtime::detach;
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use std::sync::Arc;
@@ -37,6 +37,15 @@ pub(super) enum Ended {
     Gone,
     /// The server closes.
     Close(u16, &'static str),
+}
+
+impl Ended {
+    fn revoked(revoked: Revoked) -> Self {
+        match revoked {
+            Revoked::Device(_) => Self::Close(4403, "the device was removed"),
+            Revoked::Session(_) => Self::Close(4401, "the session ended"),
+        }
+    }
 }
 
 /// What a step of the actor returns.
@@ -122,6 +131,11 @@ impl Actor {
         })
     }
 
+    /// Ends the socket of a removed device or an ended session.
+    fn check_revoked(&self) -> Step {
+        self.stream.services.identity.revoked(&self.caller).map_or(Ok(()), |r| Err(Ended::revoked(r)))
+    }
+
     /// Whether this socket may read: a distress token's may not.
     pub(super) fn reads(&self) -> bool {
         matches!(self.caller.kind, TokenKind::Access(_))
@@ -130,9 +144,7 @@ impl Actor {
     async fn welcome(&mut self) -> Step {
         let (services, user) = (self.stream.services.clone(), self.caller.user);
         // Removed between its check and its registration: no bell will ring for it.
-        if services.identity.is_removed(&self.caller) {
-            return Err(Ended::Close(4403, "the device was removed"));
-        }
+        self.check_revoked()?;
         // From 0 the phone sends again what it has not seen acked, which loses nothing; an SOS must not wait for it.
         let last_seq = services.tracking.last_seq(self.caller.device).await.unwrap_or_else(|error| {
             tracing::error!(%error, "the newest seq of a device cannot be read; its phone starts from 0");
@@ -288,15 +300,13 @@ impl Actor {
     /// Hands over what waited: ends first, then emergencies, then alerts, then acks, then positions.
     async fn deliver(&mut self, waiting: Waiting) -> Step {
         match waiting.close {
-            Some(Close::SignedOut) => return Err(Ended::Close(4401, "the session ended")),
-            Some(Close::DeviceRemoved) => return Err(Ended::Close(4403, "the device was removed")),
+            Some(Close::Revoked(Revoked::Session(ended))) if Some(ended) != self.caller.session() => {}
+            Some(Close::Revoked(revoked)) => return Err(Ended::revoked(revoked)),
             Some(Close::Replaced) => {
                 return Err(Ended::Close(4409, "a newer socket of this device sends fixes"));
             }
             // A lost bell may have been the one that closes.
-            None if waiting.resync && self.stream.services.identity.is_removed(&self.caller) => {
-                return Err(Ended::Close(4403, "the device was removed"));
-            }
+            None if waiting.resync => self.check_revoked()?,
             None => {}
         }
         if let Some(after) = waiting.drain {
@@ -424,6 +434,10 @@ impl Actor {
             Ok(fresh) if (fresh.user, fresh.device) == (self.caller.user, self.caller.device) => {
                 if self.reads() && fresh.session().is_some() {
                     self.caller = fresh;
+                    let session = fresh.session().into_iter();
+                    session.for_each(|s| self.stream.registry.move_to(fresh.user, self.id, s));
+                    // What ended before the registry knew the session was said to nobody.
+                    self.check_revoked()?;
                     return self.look_at_all_again().await;
                 }
                 self.refuse("forbidden", "the kind of a socket's token does not change", None).await
@@ -458,9 +472,7 @@ impl Actor {
             if self.heard_at.elapsed() > heartbeat * 2 + heartbeat / 2 && self.fixes.unacked == 0 {
                 return Err(Ended::Gone);
             }
-            if self.stream.services.identity.is_removed(&self.caller) {
-                return Err(Ended::Close(4403, "the device was removed"));
-            }
+            self.check_revoked()?;
             self.pinged_at = Instant::now();
             self.write(Message::Ping(Default::default())).await?;
             if self.reads() {

@@ -3,6 +3,7 @@
 
 use crate::bus::Sealed;
 use crate::id::{EmergencyId, UserId};
+use crate::identity::Revoked;
 use crate::tracking::Recorded;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -17,10 +18,8 @@ const NAMED: usize = 64;
 /// Why a socket is to be closed by the server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Close {
-    /// The session ended.
-    SignedOut,
-    /// The device was removed.
-    DeviceRemoved,
+    /// The device was removed, or a session of it ended; of another session than the socket is on by now, it closes nothing.
+    Revoked(Revoked),
     /// A newer socket of the device sends fixes.
     Replaced,
 }
@@ -74,7 +73,10 @@ impl Mailbox {
 
     pub(super) fn close(&self, why: Close) {
         self.put(|w| {
-            w.close.get_or_insert(why);
+            // The end of a session that the socket has left must not hide what came after it.
+            if !matches!(w.close, Some(Close::Revoked(Revoked::Device(_)) | Close::Replaced)) {
+                w.close = Some(why);
+            }
         });
     }
     pub(super) fn drain(&self, after: Duration) {

@@ -3,6 +3,7 @@
 use super::mailbox::{Close, Mailbox};
 use crate::bus::{Bus, Event};
 use crate::id::{DeviceId, SessionId, UserId};
+use crate::identity::Revoked;
 use crate::runtime::Tasks;
 use dashmap::DashMap;
 use std::collections::HashSet;
@@ -55,6 +56,13 @@ impl Registry {
         let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
         metrics::gauge!("cima_open_sockets").set(open as f64);
         Registration { registry: Arc::clone(self), user, id }
+    }
+
+    /// A socket goes on under another session of its device: what ends that one closes it from now on.
+    pub(super) fn move_to(&self, user: UserId, id: Uuid, session: SessionId) {
+        if let Some(mut sockets) = self.people.get_mut(&user) {
+            sockets.iter_mut().filter(|s| s.id == id).for_each(|s| s.session = Some(session));
+        }
     }
 
     /// Sockets that are open now.
@@ -175,7 +183,7 @@ impl Registry {
             Event::DeviceRemoved(device) => {
                 self.each(|s| {
                     if s.device == *device {
-                        s.mailbox.close(Close::DeviceRemoved);
+                        s.mailbox.close(Close::Revoked(Revoked::Device(*device)));
                     }
                 });
             }
@@ -183,7 +191,7 @@ impl Registry {
             Event::SessionEnded(session) => {
                 self.each(|s| {
                     if s.session == Some(*session) {
-                        s.mailbox.close(Close::SignedOut);
+                        s.mailbox.close(Close::Revoked(Revoked::Session(*session)));
                     }
                 });
             }

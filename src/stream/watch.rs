@@ -79,7 +79,8 @@ impl Drop for Watches {
 impl Actor {
     /// Positions need a token that is good now; a socket outlives its token for everything else.
     async fn has_current_token(&mut self) -> Result<bool, super::actor::Ended> {
-        if self.stream.services.identity.still_believed(&self.caller) {
+        let current = self.stream.services.clock.now() < self.caller.until;
+        if current && self.stream.services.identity.revoked(&self.caller).is_none() {
             self.watches.told_expired = false;
             return Ok(true);
         }
