@@ -16,5 +16,6 @@ mod kill;
 mod operations;
 mod push;
 mod retention;
+mod sockets;
 mod visibility;
 mod zones;
