@@ -16,5 +16,6 @@ mod kill;
 mod operations;
 mod push;
 mod retention;
+mod stored;
 mod visibility;
 mod zones;
