@@ -18,7 +18,7 @@ use uuid::Uuid;
 /// Rows deleted in one transaction.
 const AT_ONCE: i64 = 500;
 /// A file up to this size is written anew in a moment; in a larger one the unused middle of pages that are still in use
-/// may keep copies until those are used again. Forgetting a person rewrites a file of any size.
+/// may keep copies until those are used again. When a person is forgotten a larger one is rewritten too, by `forget`.
 const QUICKLY_REWRITTEN: i64 = 32 << 20;
 /// For wiping: beyond, the next sweep tries again.
 const WIPE: Duration = Duration::from_secs(5);
