@@ -7,7 +7,7 @@
 //! The map, from what stands on nothing to what stands on all:
 //!
 //! - **Base**: [`id`] (identifiers), [`clock`] (time), [`geo`] (places), [`error`] (how the cellar fails),
-//!   [`runtime`] (tasks).
+//!   [`refusal`] (what every "no" is made of), [`runtime`] (tasks).
 //! - **Wire**: [`bus`] (a bell between parts; it may lose what it carries), [`push`] (hands what is stored to the
 //!   providers that reach a device, at least once).
 //! - **Rooms**, each with types, pure rules, a service and a store trait: [`identity`] (accounts, devices, tokens),
@@ -15,7 +15,8 @@
 //!   check-ins).
 //! - **Cellar**: [`store`] (everything that must not be lost).
 //! - **Notebook**: [`journal`] (what was acked and is on its way to the store of fixes).
-//! - **Doors**, which hold no rules: [`http`] (REST), [`stream`] (the WebSocket), before [`services`] (the rooms).
+//! - **Doors**, which hold no rules: [`http`] (REST), [`stream`] (the WebSocket), before [`services`] (the domains) and
+//!   [`usecases`] (what takes more than one of them); both say no as a [`problem`].
 //! - **House**: [`app`] (wires it all), [`role`] (which part of it a node does), [`config`] (settings), [`cli`] (commands), [`doctor`], [`telemetry`], and
 //!   [`client`] and [`demo`], which only know the public contract.
 
@@ -34,7 +35,9 @@ pub mod http;
 pub mod id;
 pub mod identity;
 pub mod journal;
+pub mod problem;
 pub mod push;
+pub mod refusal;
 pub mod role;
 pub mod runtime;
 pub mod services;
@@ -43,3 +46,4 @@ pub mod stream;
 pub mod telemetry;
 pub mod tracking;
 pub mod trust;
+pub mod usecases;

@@ -4,7 +4,7 @@
 
 use async_trait::async_trait;
 use cima::clock::{Clock, Timestamp};
-use cima::error::{StoreError, Stored};
+use cima::error::{Fault, StoreError, Stored};
 use cima::geo::{Fix, Point};
 use cima::id::{DeviceId, EmergencyId};
 use cima::journal::{Journal, Limits};
@@ -157,7 +157,7 @@ struct Moody {
 impl FixStore for Moody {
     async fn record(&self, fixes: &[NewFix]) -> Stored<FixBatch> {
         if self.fails.load(Ordering::Relaxed) {
-            return Err(StoreError::Unavailable("in a mood".into()));
+            return Err(StoreError::new(Fault::Busy, "in a mood"));
         }
         self.recorded.fetch_add(fixes.len(), Ordering::Relaxed);
         self.inner.record(fixes).await

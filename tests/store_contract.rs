@@ -117,6 +117,7 @@ macro_rules! keeps_every_promise {
                 a_socket_takes_a_part_of_the_inbox;
             emergencies:
                 an_emergency_reads_back_as_it_was_raised
+                the_last_sign_of_life_outlives_a_restart
                 a_repeated_raise_is_the_same_emergency
                 a_second_raise_finds_the_open_one
                 a_taken_id_raises_with_another

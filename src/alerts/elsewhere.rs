@@ -28,7 +28,7 @@ impl Alerts {
             self.rescheduled.notify_one();
             self.bus.ring_here(Event::Visibility { subject: emergency.subject });
             let hidden = emergency.apparent.is_some();
-            self.bus.ring_here(self.changed(&Next { emergency, tell: Vec::new(), hidden }).await);
+            self.bus.ring_here(self.change_event(&Next { emergency, notices: Vec::new(), hidden }).await);
         }
         Ok(versions)
     }

@@ -1,48 +1,43 @@
 //! Alerts: what is to be told, to whom, and the emergencies that are told first.
 //!
-//! [`Emergency`] and [`CheckIn`] are the state machines (pure). [`Engine`] turns transitions into alerts; [`Alerts`]
-//! is the service behind raising, ending, claiming, check-ins, the inbox and the timers.
+//! `emergency`, `check_in` and `retention` are folders of one shape: `machine` is the state machine (pure), `service` the use
+//! cases, `store` what they need stored. [`Engine`] turns transitions into alerts; [`Alerts`] is the service that all of
+//! it hangs on, with the inbox, the timers, and the decision who may see whom.
 
 mod alert;
 mod check_in;
-mod check_ins;
 mod elsewhere;
 mod emergency;
 mod engine;
-mod raise;
+mod inbox;
 mod reach;
 mod refusal;
 mod retention;
 mod service;
 mod store;
-mod store_check_in;
-mod store_expiry;
-mod telling;
 mod text;
 mod timers;
-mod view;
 mod zones;
 
 pub use alert::{
     AckState, Alert, AlertContent, AlertDraft, AlertKind, AlertView, Audience, Delivery, DeliveryState,
     Inboxed, Lane, Recipients,
 };
-pub use check_in::{CheckIn, CheckInDue, CheckInState};
-pub use check_ins::{CheckInIn, CheckIns};
+pub use check_in::{
+    CheckIn, CheckInCreated, CheckInDue, CheckInIn, CheckInPlace, CheckInState, CheckInStore, CheckIns, Fired,
+};
 pub use elsewhere::Versions;
 pub use emergency::{
-    Claim, Command, Emergency, EmergencyKind, EndWith, Ended, LIFETIME, Manner, Next, Opening, State, Telling,
+    Accepted, Claim, ClaimView, Command, DeliveryView, Emergency, EmergencyKind, EmergencyView, EndWith,
+    Ended, LIFETIME, Manner, Next, Note, Notice, Opening, Raise, RaiseIn, State, contact_view, subject_view,
 };
 pub use engine::Engine;
-pub use raise::{Note, Raise, RaiseIn};
 pub use reach::contact_unreachable;
 pub use refusal::AlertError;
-pub use service::{Accepted, Alerts};
+pub use retention::ExpiryStore;
+pub use service::Alerts;
 pub use store::{
     AlertsStore, Change, Committed, Folded, Party, Raised, SAME_VISIT, TransitionAlert, TransitionCommit,
     VisitCommit,
 };
-pub use store_check_in::{CheckInCreated, CheckInPlace, CheckInStore, Fired};
-pub use store_expiry::ExpiryStore;
-pub use view::{ClaimView, DeliveryView, EmergencyView, contact_view, subject_view};
 pub use zones::start_zones;

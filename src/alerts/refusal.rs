@@ -1,25 +1,29 @@
 //! Why alerts say no.
 
 use crate::error::StoreError;
+use crate::refusal::FieldFault;
+use std::borrow::Cow;
 
 /// Every way alerts refuse. Raising is never among them but for a dead store.
 #[derive(Debug, thiserror::Error)]
 pub enum AlertError {
-    /// A field of the request is not usable.
-    #[error("{field}: {detail}")]
-    Invalid {
-        /// Which.
-        field: &'static str,
-        /// What it should be.
-        detail: String,
-    },
+    /// A field of the request cannot be used.
+    #[error(transparent)]
+    Invalid(#[from] FieldFault),
     /// Not there, or not yours.
     #[error("no such {0}")]
     NotFound(&'static str),
-    /// It has ended, or is not there yet.
+    /// What stands against it.
     #[error("{0}")]
     Conflict(&'static str),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl AlertError {
+    /// A field that cannot be used, and what it should be.
+    pub fn invalid(field: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::Invalid(FieldFault::new(field, detail))
+    }
 }

@@ -106,7 +106,7 @@ impl Alerts {
             State::Active => self.tracking.last_sign(emergency.subject).await?,
             _ => None,
         };
-        if let Some(next) = emergency.apply(Command::Due(last_sign), now) {
+        if let Some(next) = emergency.apply(Command::Wake(last_sign), now) {
             self.store_change(next, None, now).await?;
         }
         Ok(())

@@ -4,7 +4,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::geo::{Point, RawShape};
 use crate::id::ZoneId;
-use crate::store::{self, Place, StoreError, Stores};
+use crate::store::{self, Place, Stores};
 use crate::tracking::{Feature, Zone, ZoneDraft, read_features};
 use anyhow::{Context, bail};
 use clap::Subcommand;
@@ -239,7 +239,7 @@ async fn put(target: Option<&Target>, batch: &mut Vec<ZoneDraft>, tally: &mut Ta
                 }
                 break differ;
             }
-            Err(StoreError::Unavailable(_)) if tries < TRIES => {
+            Err(error) if error.is_passing() && tries < TRIES => {
                 tries += 1;
                 tokio::time::sleep(AGAIN).await;
             }

@@ -1,7 +1,8 @@
 //! Reading a body: bounded, and every failure names what is wrong with it.
 
 use super::Problem;
-use super::problem::{Code, FieldFault};
+use super::problem::Code;
+use crate::refusal::FieldFault;
 use axum::body::Body as RawBody;
 use axum::extract::{FromRequest, Request};
 use futures_util::StreamExt;
@@ -142,7 +143,7 @@ pub(super) fn fault_at(path: &str, message: &str) -> FieldFault {
         _ if path.is_empty() => "body".to_owned(),
         _ => path.to_owned(),
     };
-    FieldFault { field, code: None, detail: message.to_owned() }
+    FieldFault::new(field, message.to_owned())
 }
 
 #[cfg(test)]

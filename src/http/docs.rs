@@ -1,6 +1,7 @@
 //! The documents: what handlers cannot say of themselves for OpenAPI, and the stream's own for AsyncAPI.
 
-use super::problem::{Code, FieldFault, ProblemBody};
+use super::problem::{Code, ProblemBody, status};
+use crate::refusal::FieldFault;
 use crate::services::Services;
 use axum::body::Bytes;
 use axum::http::header;
@@ -80,7 +81,7 @@ pub(super) fn complete(mut document: Document) -> Document {
         for operation in operations(item) {
             let responses = &mut operation.responses.responses;
             for code in [Code::Internal, Code::Unavailable].into_iter().chain(misdirected) {
-                let status = code.status().as_u16().to_string();
+                let status = status(code).as_u16().to_string();
                 responses.entry(status).or_insert_with(|| RefOr::T(refusal(&[code])));
             }
         }
@@ -103,7 +104,7 @@ fn refusal(codes: &[Code]) -> Response {
 fn refusals(codes: &[Code]) -> BTreeMap<String, RefOr<Response>> {
     let mut by_status = BTreeMap::<u16, Vec<Code>>::new();
     for code in codes {
-        by_status.entry(code.status().as_u16()).or_default().push(*code);
+        by_status.entry(status(*code).as_u16()).or_default().push(*code);
     }
     by_status.into_iter().map(|(status, codes)| (status.to_string(), RefOr::T(refusal(&codes)))).collect()
 }

@@ -1,7 +1,7 @@
 //! The REST door: what the contract's tables say, as handlers that hold no rules.
 //!
 //! A handler extracts who calls (`auth`) and what they give (`body`, `page`), calls one use case of a room, and
-//! answers with what it returned; every refusal becomes a [`Problem`] in one place. `middleware` counts requests,
+//! answers with what it returned; every refusal is a [`Problem`], and `problem` says which status it has. `middleware` counts requests,
 //! bounds them in time, and finishes a change that was begun though its client has gone. The OpenAPI document is made
 //! of the same handlers, at `/openapi.json`, with a page that works offline at `/docs`; `/asyncapi.json` is the stream's.
 
@@ -27,7 +27,7 @@ mod problem;
 mod push;
 mod sessions;
 
-pub use problem::Problem;
+use problem::Problem;
 
 use crate::role::Roles;
 use crate::services::Services;

@@ -1,19 +1,25 @@
 //! Why identity says no.
 
 use crate::error::StoreError;
+use crate::refusal::FieldFault;
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// Every way identity refuses.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
-    /// A field of the request is not usable.
-    #[error("{field}: {detail}")]
-    Invalid {
-        /// Which.
-        field: &'static str,
-        /// What it should be.
-        detail: String,
-    },
+    /// A field of the request cannot be used.
+    #[error(transparent)]
+    Invalid(#[from] FieldFault),
+    /// Not there, or not yours.
+    #[error("no such {0}")]
+    NotFound(&'static str),
+    /// What stands against it.
+    #[error("{0}")]
+    Conflict(&'static str),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// No valid token, or a wrong password.
     #[error("{0}")]
     Unauthenticated(&'static str),
@@ -32,23 +38,14 @@ pub enum IdentityError {
     /// Too many wrong tries.
     #[error("too many wrong tries; try again in {} s", .0.as_secs())]
     TooManyTries(Duration),
-    /// The handle belongs or belonged to somebody.
-    #[error("this handle is taken")]
-    HandleTaken,
-    /// Not there, or not yours.
-    #[error("no such device")]
-    NotFound,
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
     /// A fault in cima itself.
     #[error("{0}")]
     Internal(String),
 }
 
 impl IdentityError {
-    /// A field that is not usable, and what it should be.
-    pub fn invalid(field: &'static str, detail: impl Into<String>) -> Self {
-        Self::Invalid { field, detail: detail.into() }
+    /// A field that cannot be used, and what it should be.
+    pub fn invalid(field: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::Invalid(FieldFault::new(field, detail))
     }
 }

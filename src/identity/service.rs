@@ -108,13 +108,13 @@ impl Identity {
             created_at: self.clock.now(),
         };
         match self.store.create_account(new).await? {
-            AccountCreated::Taken => Err(IdentityError::HandleTaken),
+            AccountCreated::Taken => Err(IdentityError::Conflict("this handle is taken")),
             created => {
                 let account = self.account(user).await?;
                 if created == AccountCreated::Repeated {
                     let same = self.hasher.check(given.password, Some(account.password_hash.clone())).await?;
                     if !same {
-                        return Err(IdentityError::HandleTaken);
+                        return Err(IdentityError::Conflict("this handle is taken"));
                     }
                 }
                 Ok((account.into(), created == AccountCreated::Created))
@@ -403,7 +403,7 @@ impl Identity {
     /// # Errors
     /// `NotFound` if it is not theirs or was removed.
     pub async fn device(&self, user: UserId, id: DeviceId) -> Result<Device, IdentityError> {
-        self.store.device(id).await?.filter(|d| d.user == user).ok_or(IdentityError::NotFound)
+        self.store.device(id).await?.filter(|d| d.user == user).ok_or(IdentityError::NotFound("device"))
     }
 
     /// Makes a device the tracked one, or stops tracking it; the tracked one after it.
@@ -422,9 +422,9 @@ impl Identity {
             self.store.untrack(user, device).await?
         };
         if !done {
-            return Err(IdentityError::NotFound);
+            return Err(IdentityError::NotFound("device"));
         }
-        self.store.device(device).await?.ok_or(IdentityError::NotFound)
+        self.store.device(device).await?.ok_or(IdentityError::NotFound("device"))
     }
 
     /// The tracked device of a person whose device `device` is sending fixes: that one, if there was none.

@@ -4,7 +4,7 @@ use super::pending::{Heap, Pending};
 use super::segment::{self, Segment};
 use super::{coding, flush};
 use crate::clock::Timestamp;
-use crate::error::{StoreError, Stored};
+use crate::error::{Fault, StoreError, Stored};
 use crate::id::DeviceId;
 use crate::runtime::{Tasks, blocking};
 use crate::tracking::{FixBatch, FixStore, NewFix, Place};
@@ -77,7 +77,7 @@ impl Journal {
         limits: Limits,
         tasks: &Tasks,
     ) -> Stored<Arc<Self>> {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| failed(folder, &e))?;
+        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| failed(folder, e))?;
         let (next_number, brought) = flush::replay(folder, inner.as_ref()).await?;
         let writing = Writing { current: None, next_number, of_heap: Vec::new(), highest: HashMap::new() };
         let journal = Arc::new(Self {
@@ -156,7 +156,7 @@ impl Journal {
             }
         };
         let full =
-            || StoreError::Unavailable("the store of fixes does not answer, and the notebook is full".into());
+            || StoreError::new(Fault::Busy, "the store of fixes does not answer, and the journal is full");
         tokio::time::timeout(self.limits.patience, room).await.map_err(|_| full())
     }
 
@@ -172,11 +172,11 @@ impl Journal {
             let appended = segment.append(&payload);
             Ok::<_, io::Error>((segment, appended))
         });
-        let (segment, appended) = written.await.map_err(|e| failed(&self.folder, &e))?;
+        let (segment, appended) = written.await.map_err(|e| failed(&self.folder, e))?;
         if writing.of_heap.last() != Some(&segment.path) {
             writing.of_heap.push(segment.path.clone());
         }
-        appended.map_err(|e| failed(&segment.path, &e))?;
+        appended.map_err(|e| failed(&segment.path, e))?;
         writing.current = Some(segment);
         Ok(())
     }
@@ -273,8 +273,8 @@ impl Journal {
     }
 }
 
-pub(super) fn failed(path: &Path, error: &io::Error) -> StoreError {
-    StoreError::Unavailable(format!("the notebook {}: {error}", path.display()))
+pub(super) fn failed(path: &Path, error: io::Error) -> StoreError {
+    StoreError::caused(Fault::Gone, format!("the journal {}: {error}", path.display()), error)
 }
 
 /// The segments that were left, and the number after theirs.

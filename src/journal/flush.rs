@@ -109,7 +109,7 @@ async fn wipe(segments: Vec<PathBuf>) {
 pub(super) async fn replay(folder: &Path, store: &dyn FixStore) -> Stored<(u64, HashMap<DeviceId, Place>)> {
     let mut brought: HashMap<DeviceId, Place> = HashMap::new();
     let in_folder = folder.to_owned();
-    let (segments, next) = blocking(move || left(&in_folder)).await.map_err(|e| failed(folder, &e))?;
+    let (segments, next) = blocking(move || left(&in_folder)).await.map_err(|e| failed(folder, e))?;
     for path in &segments {
         let of = path.clone();
         let read = blocking(move || {
@@ -120,7 +120,7 @@ pub(super) async fn replay(folder: &Path, store: &dyn FixStore) -> Stored<(u64, 
             })?;
             Ok((fixes, torn, unreadable))
         });
-        let (fixes, torn, unreadable) = read.await.map_err(|e| failed(path, &e))?;
+        let (fixes, torn, unreadable) = read.await.map_err(|e| failed(path, e))?;
         for block in fixes.chunks(AT_ONCE) {
             keep(store, block).await?;
         }

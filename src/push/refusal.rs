@@ -1,22 +1,29 @@
-//! Why an endpoint cannot be registered.
+//! Why push says no.
 
 use crate::error::StoreError;
+use crate::refusal::FieldFault;
+use std::borrow::Cow;
 
-/// A refusal, for the door.
+/// Every way push refuses.
 #[derive(Debug, thiserror::Error)]
 pub enum PushError {
-    /// A field cannot be used.
-    #[error("{field}: {detail}")]
-    Invalid {
-        /// Its name.
-        field: &'static str,
-        /// What it should be.
-        detail: &'static str,
-    },
-    /// The device is not the person's, or nothing is registered there.
-    #[error("not found")]
-    NotFound,
+    /// A field of the request cannot be used.
+    #[error(transparent)]
+    Invalid(#[from] FieldFault),
+    /// Not there, or not yours.
+    #[error("no such {0}")]
+    NotFound(&'static str),
+    /// What stands against it.
+    #[error("{0}")]
+    Conflict(&'static str),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl PushError {
+    /// A field that cannot be used, and what it should be.
+    pub fn invalid(field: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::Invalid(FieldFault::new(field, detail))
+    }
 }

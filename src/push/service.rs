@@ -97,7 +97,7 @@ impl Push {
             if secret.is_empty() {
                 let fresh = match &before {
                     Some((known, _)) => known.clone(),
-                    None => fresh_secret().ok_or(PushError::Invalid { field: "secret", detail: "given" })?,
+                    None => fresh_secret().ok_or(PushError::invalid("secret", "given"))?,
                 };
                 made = before.is_none().then(|| fresh.clone());
                 *secret = fresh;
@@ -112,7 +112,7 @@ impl Push {
             };
         }
         if !self.store.register_endpoint(user, device, &target, self.clock.now()).await? {
-            return Err(PushError::NotFound);
+            return Err(PushError::NotFound("endpoint"));
         }
         Ok(made)
     }
@@ -144,7 +144,7 @@ impl Push {
         channel: Channel,
     ) -> Result<(), PushError> {
         let removed = self.store.remove_endpoint(user, device, channel).await?;
-        if removed { Ok(()) } else { Err(PushError::NotFound) }
+        if removed { Ok(()) } else { Err(PushError::NotFound("endpoint")) }
     }
 
     /// How a device is reached.
@@ -178,7 +178,7 @@ impl Push {
             ("address", address.is_some(), channel == Channel::Email),
         ];
         if let Some((field, ..)) = strangers.into_iter().find(|(_, there, own)| *there && !own) {
-            return Err(PushError::Invalid { field, detail: "nothing: this channel has no such field" });
+            return Err(PushError::invalid(field, "nothing: this channel has no such field"));
         }
         match channel {
             Channel::Fcm => Ok(Target::Fcm { token: self.token(token)? }),
@@ -189,7 +189,7 @@ impl Push {
                 let secret = secret.unwrap_or_default();
                 if !secret.is_empty() && key(&secret).is_none() {
                     let detail = "whsec_ and the base64 of 24 to 64 bytes";
-                    return Err(PushError::Invalid { field: "secret", detail });
+                    return Err(PushError::invalid("secret", detail));
                 }
                 Ok(Target::Webhook { url, secret, previous: None })
             }
@@ -197,7 +197,7 @@ impl Push {
                 Some(address) if address.len() <= 254 && email::is_address(&address) => {
                     Ok(Target::Email { address })
                 }
-                _ => Err(PushError::Invalid { field: "address", detail: "the address of a mailbox" }),
+                _ => Err(PushError::invalid("address", "the address of a mailbox")),
             },
         }
     }
@@ -205,13 +205,13 @@ impl Push {
     fn token(&self, token: Option<String>) -> Result<String, PushError> {
         let good = |t: &String| (1..=LONGEST).contains(&t.len()) && t.bytes().all(|b| b.is_ascii_graphic());
         let detail = "1 to 4,096 visible ASCII characters";
-        token.filter(good).ok_or(PushError::Invalid { field: "token", detail })
+        token.filter(good).ok_or(PushError::invalid("token", detail))
     }
 
     fn url(&self, field: &'static str, given: Option<String>) -> Result<String, PushError> {
         let given = given.filter(|url| url.len() <= LONGEST);
-        let given = given.ok_or(PushError::Invalid { field, detail: "a URL of at most 4,096 characters" })?;
-        let url = self.guard.check(&given).map_err(|detail| PushError::Invalid { field, detail })?;
+        let given = given.ok_or(PushError::invalid(field, "a URL of at most 4,096 characters"))?;
+        let url = self.guard.check(&given).map_err(|detail| PushError::invalid(field, detail))?;
         Ok(url.into())
     }
 
@@ -221,15 +221,14 @@ impl Push {
         keys: Option<SubscriptionKeys>,
     ) -> Result<Target, PushError> {
         let endpoint = self.url("endpoint", endpoint)?;
-        let keys =
-            keys.ok_or(PushError::Invalid { field: "keys", detail: "the keys of a PushSubscription" })?;
+        let keys = keys.ok_or(PushError::invalid("keys", "the keys of a PushSubscription"))?;
         let point = webpush::decode(&keys.p256dh).is_some_and(|key| key.len() == 65 && key[0] == 4);
         if !point {
             let detail = "base64url of an uncompressed point on P-256";
-            return Err(PushError::Invalid { field: "keys.p256dh", detail });
+            return Err(PushError::invalid("keys.p256dh", detail));
         }
         if webpush::decode(&keys.auth).is_none_or(|auth| auth.len() != 16) {
-            return Err(PushError::Invalid { field: "keys.auth", detail: "base64url of 16 bytes" });
+            return Err(PushError::invalid("keys.auth", "base64url of 16 bytes"));
         }
         Ok(Target::Webpush { endpoint, p256dh: keys.p256dh, auth: keys.auth })
     }

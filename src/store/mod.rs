@@ -1,25 +1,91 @@
-//! The cellar: everything that must not be lost, behind the store traits of the rooms.
+//! The store: everything that must not be lost, behind the store traits of the domains.
 //!
 //! A store method is one use case: atomic, promised in its trait's comment, and held to that promise on every
-//! backend by `tests/store_contract.rs`: [`sqlite`], the embedded default, and [`postgres`], for many nodes.
+//! backend by `tests/store_contract.rs`. Use cases and rows are written once, in a folder for each domain, over a
+//! [`Database`] of either backend: [`sqlite`], the embedded default, and [`postgres`], for many nodes. Those two keep what
+//! differs: connections and the writer, locks, geometry, and how fixes are laid out.
 //!
-//! No SQL leaves this module, and no room's rule is in it: a store finds, counts and keeps, and decides only what
+//! No SQL leaves this module, and no domain's rule is in it: a store finds, counts and keeps, and decides only what
 //! has to be decided inside a transaction (who is a contact at this moment, whether an id is new).
 
-mod cellar;
+mod alerts;
+mod database;
+mod failure;
+mod fixes;
+mod identity;
 pub mod postgres;
+mod push;
+mod sql;
 pub mod sqlite;
+mod stores;
+mod tracking;
+mod trust;
+mod value;
 
-pub use cellar::{Durability, Place, Stores, migrate, open};
+pub use fixes::Fixes;
+pub use stores::{Durability, Place, Stores, migrate, open};
 
-pub use crate::error::{StoreError, Stored};
+pub use crate::error::{Fault, StoreError, Stored};
 
+use crate::clock::Clock;
+use database::Database;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long it is told where zones changed: a node that has not asked for so long looks everywhere.
 const CHANGES_KEPT: Duration = Duration::from_secs(24 * 3_600);
 
-/// What is left of an account's id after a deletion, so that nobody takes the place of somebody forgotten.
-fn retired_mark(user: crate::id::UserId) -> [u8; 16] {
-    crate::id::derived("retired_account", &[user.0.as_bytes()]).into_bytes()
+/// People, trust, fences, alerts, push; fixes are next door in [`Fixes`].
+pub struct Store {
+    db: Database,
+    /// Forgetting a person reaches into the fixes.
+    fixes: Arc<Fixes>,
+    /// Tells whether a link is in force at the moment an alert is stored.
+    clock: Clock,
+    /// Where one process has the store to itself, who owns a device lives and ends with it.
+    owners: tracking::Owners,
+}
+
+/// What one opening gives.
+pub struct Opened {
+    /// People, trust, fences, alerts, push.
+    pub main: Arc<Store>,
+    /// Fixes.
+    pub fixes: Arc<Fixes>,
+}
+
+impl Opened {
+    fn new(main: Database, fixes: Database, clock: Clock) -> Self {
+        let fixes = Arc::new(Fixes::new(fixes));
+        let owners = tracking::Owners::default();
+        Self { main: Arc::new(Store { db: main, fixes: Arc::clone(&fixes), clock, owners }), fixes }
+    }
+}
+
+impl Store {
+    /// The files it is kept in, `cima.db` and `fixes.db`, if it is in files.
+    fn files(&self) -> Option<(&sqlite::Database, &sqlite::Database)> {
+        match (&self.db, self.fixes.database()) {
+            (Database::Lite(main), Database::Lite(fixes)) => Some((main, fixes)),
+            _ => None,
+        }
+    }
+    /// Whether the store can take an emergency now; answers within half a second.
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub async fn healthy(&self) -> Stored<()> {
+        self.db.healthy().await
+    }
+    /// What decides whether an answer is on the disk, as live connections have it.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn settings(&self) -> Stored<Vec<(String, String)>> {
+        self.db.settings().await
+    }
+    /// Stops taking calls and leaves everything whole.
+    pub async fn close(&self) {
+        self.db.close().await;
+    }
 }

@@ -256,11 +256,15 @@ impl Actor {
 
     pub(super) async fn problem(
         &mut self,
-        problem: crate::http::Problem,
+        problem: crate::problem::Problem,
         emergency: Option<EmergencyId>,
     ) -> Step {
-        self.send(PlainFrame::Error { code: problem.code(), detail: problem.detail().to_owned(), emergency })
-            .await
+        self.send(PlainFrame::Error {
+            code: problem.code().word(),
+            detail: problem.detail().to_owned(),
+            emergency,
+        })
+        .await
     }
 
     pub(super) async fn send(&mut self, frame: impl Into<ServerFrame>) -> Step {

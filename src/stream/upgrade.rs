@@ -2,7 +2,7 @@
 
 use super::Registry;
 use super::actor::{self, Actor};
-use crate::http::Problem;
+use crate::problem::Problem;
 use crate::services::Services;
 use axum::Router;
 use axum::extract::State;

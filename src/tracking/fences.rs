@@ -11,6 +11,8 @@ use std::time::Duration;
 const MAX_ALL_VERTICES: u32 = 50_000;
 /// Dwell and cool-down, at most.
 const MAX_WAIT_S: u32 = 7 * 24 * 3600;
+/// What stands against another fence.
+const TOO_MANY: &str = "at most 200 fences and 50,000 vertices a person";
 
 /// The use cases of fences, over [`Tracking`].
 pub struct Fences<'a>(pub(super) &'a Tracking);
@@ -29,8 +31,8 @@ impl Fences<'_> {
                 Ok((fence, true))
             }
             FenceCreated::Repeated => Ok((self.get(owner, id).await?, false)),
-            FenceCreated::Conflict => Err(TrackingError::Conflict),
-            FenceCreated::TooMany => Err(TrackingError::TooMany),
+            FenceCreated::Conflict => Err(TrackingError::Conflict("this id is taken")),
+            FenceCreated::TooMany => Err(TrackingError::Conflict(TOO_MANY)),
         }
     }
 
@@ -39,7 +41,7 @@ impl Fences<'_> {
     /// # Errors
     /// [`TrackingError::NotFound`] if it is not the owner's.
     pub async fn get(&self, owner: UserId, id: GeofenceId) -> Result<Geofence, TrackingError> {
-        self.0.store.fence(owner, id).await?.ok_or(TrackingError::NotFound)
+        self.0.store.fence(owner, id).await?.ok_or(TrackingError::NotFound("geofence"))
     }
 
     /// A page of fences.
@@ -74,8 +76,8 @@ impl Fences<'_> {
                 self.0.fences_changed(owner);
                 Ok(fence)
             }
-            Some(Err(_)) => Err(TrackingError::TooMany),
-            None => Err(TrackingError::NotFound),
+            Some(Err(_)) => Err(TrackingError::Conflict(TOO_MANY)),
+            None => Err(TrackingError::NotFound("geofence")),
         }
     }
 
@@ -85,7 +87,7 @@ impl Fences<'_> {
     /// [`TrackingError::NotFound`] if it is not the owner's.
     pub async fn delete(&self, owner: UserId, id: GeofenceId) -> Result<(), TrackingError> {
         if !self.0.store.delete_fence(owner, id).await? {
-            return Err(TrackingError::NotFound);
+            return Err(TrackingError::NotFound("geofence"));
         }
         self.0.fences_changed(owner);
         Ok(())

@@ -67,12 +67,12 @@ impl Trust {
         check(given.scopes, given.tier)?;
         let now = self.clock.now();
         if given.expires_at.is_some_and(|end| end <= now) {
-            return Err(TrustError::Invalid { field: "expires_at", detail: "a time to come".into() });
+            return Err(TrustError::invalid("expires_at", "a time to come"));
         }
         let handle = given.contact.to_ascii_lowercase();
         let contact = self.store.user_by_handle(&handle).await?.ok_or(TrustError::NoContact)?;
         if contact == subject {
-            return Err(TrustError::Invalid { field: "contact", detail: "somebody else".into() });
+            return Err(TrustError::invalid("contact", "somebody else"));
         }
         let new = NewLink {
             id: given.id.unwrap_or_else(|| LinkId::fresh(&self.clock)),
@@ -87,7 +87,7 @@ impl Trust {
         match self.store.create_link(new).await? {
             LinkCreated::Created(link) => Ok((link, true)),
             LinkCreated::Repeated(link) => Ok((link, false)),
-            LinkCreated::Conflict => Err(TrustError::Conflict),
+            LinkCreated::Conflict => Err(TrustError::Conflict("there is a link to this contact already")),
             LinkCreated::NoContact => Err(TrustError::NoContact),
         }
     }
@@ -103,7 +103,7 @@ impl Trust {
         scopes: Scopes,
     ) -> Result<bool, TrustError> {
         let link = self.store.link(id, subject, self.clock.now()).await?.filter(|l| l.subject == subject);
-        let link = link.ok_or(TrustError::NotFound)?;
+        let link = link.ok_or(TrustError::NotFound("link"))?;
         Ok(scopes.grants_position() && scopes.bits() & !link.scopes.bits() != 0)
     }
 
@@ -112,8 +112,11 @@ impl Trust {
     /// # Errors
     /// [`TrustError::NotFound`] if they are not its contact.
     pub async fn accept(&self, id: LinkId, contact: UserId) -> Result<TrustLink, TrustError> {
-        let link =
-            self.store.accept_link(id, contact, self.clock.now()).await?.ok_or(TrustError::NotFound)?;
+        let link = self
+            .store
+            .accept_link(id, contact, self.clock.now())
+            .await?
+            .ok_or(TrustError::NotFound("link"))?;
         self.changed(link.subject);
         Ok(link)
     }
@@ -130,7 +133,7 @@ impl Trust {
     ) -> Result<TrustLink, TrustError> {
         check(patch.scopes.unwrap_or(Scopes::from_bits(1)), patch.tier.unwrap_or(1))?;
         let changed = self.store.update_link(id, subject, patch, self.clock.now()).await?;
-        let link = changed.ok_or(TrustError::NotFound)?;
+        let link = changed.ok_or(TrustError::NotFound("link"))?;
         self.changed(subject);
         Ok(link)
     }
@@ -140,7 +143,7 @@ impl Trust {
     /// # Errors
     /// [`TrustError::NotFound`] if they are none of them.
     pub async fn end(&self, id: LinkId, user: UserId) -> Result<TrustLink, TrustError> {
-        let link = self.store.end_link(id, user).await?.ok_or(TrustError::NotFound)?;
+        let link = self.store.end_link(id, user).await?.ok_or(TrustError::NotFound("link"))?;
         self.changed(link.subject);
         Ok(link)
     }
@@ -154,7 +157,7 @@ impl Trust {
     /// # Errors
     /// [`TrustError::NotFound`] if they are none of its people.
     pub async fn link(&self, id: LinkId, user: UserId) -> Result<TrustLink, TrustError> {
-        self.store.link(id, user, self.clock.now()).await?.ok_or(TrustError::NotFound)
+        self.store.link(id, user, self.clock.now()).await?.ok_or(TrustError::NotFound("link"))
     }
 
     /// A page of a person's links in one role.
@@ -226,10 +229,10 @@ impl Trust {
 
 fn check(scopes: Scopes, tier: u8) -> Result<(), TrustError> {
     if scopes.is_empty() {
-        return Err(TrustError::Invalid { field: "scopes", detail: "at least one".into() });
+        return Err(TrustError::invalid("scopes", "at least one"));
     }
     if !(1..=3).contains(&tier) {
-        return Err(TrustError::Invalid { field: "tier", detail: "1 to 3".into() });
+        return Err(TrustError::invalid("tier", "1 to 3"));
     }
     Ok(())
 }

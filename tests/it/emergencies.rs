@@ -1,6 +1,6 @@
 //! Emergencies end to end: raise, join, claim, end, countdown, expiry, joins, what contacts see and when it stops.
 
-use crate::harness::{TestNode, send_acked};
+use crate::harness::{Person, TestNode, send_acked};
 use cima::client::{Heard, fix};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -175,6 +175,37 @@ async fn it_expires_a_day_after_the_last_sign_and_says_so_before() {
     node.clock.advance(Duration::from_secs(30 * 60));
     contact.wait_for("the end", is_emergency("expired")).await.unwrap();
     drop(id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn raised_again_it_lives_another_day_over_a_restart_and_says_so_before_it_expires() {
+    let hour = Duration::from_secs(3600);
+    let mut node = TestNode::start_manual().await;
+    let (ada, bo, _) = node.pair(&["alerts"]).await;
+    let mut contact = bo.stream().await;
+    let id = ada.raise().await;
+    node.clock.advance(10 * hour);
+    let ada = ada.now().await;
+    let again = ada.post("/v1/emergencies", json!({"kind": "sos"})).await.ok().unwrap();
+    assert_eq!(again["joined"].as_array().map(Vec::len), Some(1), "{again}");
+    contact.wait_for("that again", |f| f["template"] == "emergency.raised_again").await.unwrap();
+    drop(contact);
+    assert!(node.stop().await);
+    node.start_again().await;
+    let bo = Person { api: node.api.clone(), ..bo }.now().await;
+    let mut contact = bo.stream().await;
+    node.clock.advance(23 * hour + hour / 2);
+    contact.wait_for("the warning", |f| f["template"] == "emergency.expires_soon").await.unwrap();
+    drop(contact);
+    assert!(node.stop().await);
+    node.start_again().await;
+    let bo = Person { api: node.api.clone(), ..bo }.now().await;
+    node.clock.advance(hour / 2 - Duration::from_secs(1));
+    let path = format!("/v1/emergencies/{id}");
+    assert_eq!(bo.now().await.get(&path).await.ok().unwrap()["state"], "active");
+    let mut contact = bo.now().await.stream().await;
+    node.clock.advance(Duration::from_secs(1));
+    contact.wait_for("the end", is_emergency("expired")).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -181,6 +181,10 @@ impl Person {
         let made = self.post("/v1/geofences", fence).await.ok().unwrap();
         made["id"].as_str().unwrap().to_owned()
     }
+    /// The same person with tokens of now.
+    pub(crate) async fn now(&self) -> Self {
+        Self { session: self.api.refresh(&self.session).await.unwrap(), ..self.clone() }
+    }
     /// Raises over REST; the emergency's id.
     pub(crate) async fn raise(&self) -> String {
         let answer = self.post("/v1/emergencies", json!({"kind": "sos"})).await;

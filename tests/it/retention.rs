@@ -53,11 +53,6 @@ async fn sweep(node: &TestNode) {
     node.node.as_ref().unwrap().services.alerts.sweep().await.unwrap();
 }
 
-/// The person with tokens of now.
-async fn again(person: &Person) -> Person {
-    Person { session: person.api.refresh(&person.session).await.unwrap(), ..person.clone() }
-}
-
 async fn track(viewer: &Person, of: &Person, from: Timestamp) -> Vec<i64> {
     let (mut seqs, mut after) = (Vec::new(), String::new());
     loop {
@@ -84,7 +79,7 @@ async fn after_their_time_coordinates_are_in_no_file() {
     // An hour of fixes of hers, between those of somebody else's that share their pages.
     let start = node.now();
     node.clock.advance(HOUR);
-    let (ada, bo) = (again(&ada).await, again(&bo).await);
+    let (ada, bo) = (ada.now().await, bo.now().await);
     for part in 0..10_u32 {
         let (from, to) = (part * 100 + 1, part * 100 + 100);
         send(&ada, (from..=to).map(|n| at(n, start)).collect()).await;
@@ -107,14 +102,14 @@ async fn after_their_time_coordinates_are_in_no_file() {
     send(&ada, (1_101..=1_150).map(|n| at(n, start + Duration::from_secs(2_500))).collect()).await;
     ada.post(&format!("/v1/emergencies/{id}/resolve"), json!({})).await.ok().unwrap();
     node.clock.advance(Duration::from_secs(200));
-    let ada = again(&ada).await;
+    let ada = ada.now().await;
     send(&ada, (1_200..=1_250).map(|n| at(n, start + Duration::from_secs(2_660))).collect()).await;
     assert_eq!(all_kept(&node).await.len(), 1_000 + 100 + 50 + 51 + 1, "the search finds what is there");
     assert_eq!(track(&ada, &ada, start).await.len(), 1_202);
 
     node.clock.advance(3 * DAY + HOUR);
     sweep(&node).await;
-    let (ada, bo) = (again(&ada).await, again(&bo).await);
+    let (ada, bo) = (ada.now().await, bo.now().await);
     let trail: HashSet<u32> = (1_001..=1_150).chain([1_500]).collect();
     assert_eq!(all_kept(&node).await, trail, "what the emergency needs and no more");
     let kept: Vec<i64> = numbers(1_001..=1_100).into_iter().chain([1_500]).chain(1_101..=1_150).collect();
@@ -124,7 +119,7 @@ async fn after_their_time_coordinates_are_in_no_file() {
 
     node.clock.advance(28 * DAY);
     sweep(&node).await;
-    let (ada, bo) = (again(&ada).await, again(&bo).await);
+    let (ada, bo) = (ada.now().await, bo.now().await);
     assert_eq!(all_kept(&node).await, HashSet::new());
     assert_eq!(ada.get(&format!("/v1/people/{}/location", ada.id())).await.code(), "not_available");
     let left = ada.get(&format!("/v1/emergencies/{id}")).await.ok().unwrap();
@@ -146,7 +141,7 @@ async fn a_person_may_keep_less_than_the_server() {
     send(&bo, vec![at(2, start)]).await;
     node.clock.advance(2 * HOUR);
     sweep(&node).await;
-    let (ada, bo) = (again(&ada).await, again(&bo).await);
+    let (ada, bo) = (ada.now().await, bo.now().await);
     assert_eq!(track(&ada, &ada, start).await, Vec::<i64>::new());
     assert_eq!(track(&bo, &bo, start).await, [2]);
     assert_eq!(all_kept(&node).await, HashSet::from([2]));
@@ -156,7 +151,7 @@ async fn a_person_may_keep_less_than_the_server() {
     let late = send(&bo, vec![at(3, start)]).await;
     assert_eq!(late["accepted"], 1);
     node.clock.advance(3 * DAY);
-    let bo = again(&bo).await;
+    let bo = bo.now().await;
     assert_eq!(send(&bo, vec![at(5, start)]).await["rejected"][0]["code"], "too_old");
 }
 
@@ -173,7 +168,7 @@ async fn contacts_see_the_whole_trail_of_an_emergency_longer_than_the_retention(
     let id = ada.raise().await;
     node.clock.advance(3 * HOUR);
     sweep(&node).await;
-    let (ada, bo, cy) = (again(&ada).await, again(&bo).await, again(&cy).await);
+    let (ada, bo, cy) = (ada.now().await, bo.now().await, cy.now().await);
     // It began 700 seconds after the start, and its trail ten minutes before.
     assert_eq!(track(&bo, &ada, start).await, numbers(100..=600));
     assert_eq!(bo.get(&format!("/v1/people/{}/location", ada.id())).await.body["fix"]["seq"], 600);
@@ -201,7 +196,7 @@ async fn a_check_in_that_waits_keeps_the_trail_it_may_need() {
     node.clock.advance(3 * HOUR);
     sweep(&node).await;
     assert_eq!(all_kept(&node).await, HashSet::from([1]));
-    let ada = again(&ada).await;
+    let ada = ada.now().await;
     let path = format!("/v1/check-ins/{}/complete", check_in["id"].as_str().unwrap());
     ada.post(&path, json!({})).await.ok().unwrap();
     sweep(&node).await;

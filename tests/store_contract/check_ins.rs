@@ -55,7 +55,7 @@ fn about(emergency: &Emergency) -> AlertDraft {
 async fn fire(w: &World, check_in: &CheckIn, emergency: &Emergency) -> Fired {
     let alerts = [about(emergency)];
     let change = Change { emergency, joined: None, alerts: &alerts };
-    w.alerts.fire_check_in(&check_in.missed(emergency.id).unwrap(), change).await.unwrap()
+    w.alerts.fire_check_in(&check_in.miss(emergency.id).unwrap(), change).await.unwrap()
 }
 
 fn opens(check_in: &CheckIn) -> Emergency {
@@ -148,7 +148,7 @@ pub(crate) async fn a_miss_and_its_emergency_are_one(w: &World) {
     create(w, &waiting).await;
     let emergency = opens(&waiting);
     assert_eq!(fire(w, &waiting, &emergency).await, Fired::Stored(Committed { told: vec![bob] }));
-    assert_eq!(read(w, &waiting).await, waiting.missed(emergency.id));
+    assert_eq!(read(w, &waiting).await, waiting.miss(emergency.id));
     assert_eq!(w.alerts.emergency_of(anna, emergency.id).await.unwrap(), Some(emergency.clone()));
     assert_eq!(fire(w, &waiting, &emergency).await, Fired::Stale, "once");
     assert_eq!(w.inbox(bob).await.len(), 1);
@@ -174,7 +174,7 @@ pub(crate) async fn a_miss_joins_what_is_open(w: &World) {
 
     let id = waiting.raises_as();
     let joined = open.apply(Command::Join(id), after(90)).unwrap().emergency;
-    let missed = waiting.missed(open.id).unwrap();
+    let missed = waiting.miss(open.id).unwrap();
     let alerts = [about(&joined)];
     let claimed = open.apply(Command::Claim(bob), after(80)).unwrap().emergency;
     w.alerts.change(Change { emergency: &claimed, joined: None, alerts: &[] }).await.unwrap().unwrap();

@@ -3,8 +3,8 @@
 use crate::world::{alert, contacts, new_link, raised};
 use crate::{T0, World, after, id};
 use cima::alerts::{
-    AlertDraft, AlertKind, Audience, Change, Command, Committed, Emergency, EndWith, Manner, Party, Raised,
-    Recipients, State,
+    AlertDraft, AlertKind, Audience, Change, Command, Committed, Emergency, EndWith, Manner, Notice, Party,
+    Raised, Recipients, State,
 };
 use cima::id::{EmergencyId, UserId};
 use cima::trust::{NewLink, Role, Scope};
@@ -148,7 +148,7 @@ pub(crate) async fn a_contact_has_part_in_what_they_were_told(w: &World) {
     open(w, &counting).await;
     let part = async |who: UserId, id, s| w.alerts.emergency_for(who, id, after(s)).await.unwrap();
     assert_eq!(part(told, counting.id, 1).await, None, "a countdown is nobody's to see");
-    let active = apply(w, &counting, Command::Due(None), 30).await;
+    let active = apply(w, &counting, Command::Wake(None), 30).await;
     for contact in [told, sees] {
         let expected = Party { emergency: active.clone(), hears_duress: true };
         assert_eq!(part(contact, counting.id, 31).await, Some(expected));
@@ -280,4 +280,29 @@ pub(crate) async fn raising_deliveries_are_listed_without_duress(w: &World) {
     expected.sort();
     assert_eq!(listed, expected);
     assert!(w.alerts.deliveries(EmergencyId(id())).await.unwrap().is_empty());
+}
+
+/// There is no column for the last sign of life: a store that is opened anew gives back what it follows from.
+pub(crate) async fn the_last_sign_of_life_outlives_a_restart(w: &World) {
+    const HOUR: u64 = 3_600;
+    let anna = w.person("anna").await;
+    let first = raised(anna, 0);
+    open(w, &first).await;
+    let joined = apply(w, &first, Command::Join(EmergencyId(id())), 10 * HOUR).await;
+    w.backend.close().await;
+    let again = w.backend.open(w.clock.clone()).await;
+    assert_eq!(again.alerts.due(after(33 * HOUR + 1_799)).await.unwrap(), vec![]);
+    let due = again.alerts.due(after(33 * HOUR + 1_800)).await.unwrap();
+    assert_eq!(due, vec![joined]);
+    let warned = due[0].apply(Command::Wake(None), after(33 * HOUR + 1_800)).unwrap();
+    assert_eq!((warned.emergency.state, &warned.notices), (State::Active, &vec![Notice::ExpiresSoon]));
+    let change = Change { emergency: &warned.emergency, joined: None, alerts: &[] };
+    assert!(again.alerts.change(change).await.unwrap().is_some());
+    w.backend.close().await;
+    let again = w.backend.open(w.clock.clone()).await;
+    assert_eq!(again.alerts.due(after(34 * HOUR - 1)).await.unwrap(), vec![]);
+    let due = again.alerts.due(after(34 * HOUR)).await.unwrap();
+    assert_eq!(due, vec![warned.emergency]);
+    let over = due[0].apply(Command::Wake(None), after(34 * HOUR)).unwrap();
+    assert_eq!((over.emergency.state, over.notices), (State::Expired, vec![Notice::Ended(State::Expired)]));
 }

@@ -1,21 +1,24 @@
 //! The pools and their deadlines. Three, so that nothing is in front of an alarm: one for fixes, one for everybody's
 //! calls, and one that only emergencies use.
 
-use super::failure::{READ, by, failure, late, was_undone};
+use super::fixes::Days;
 use crate::alerts::Lane;
-use crate::error::{StoreError, Stored};
+use crate::clock::Clock;
+use crate::error::{Fault, StoreError, Stored};
+use crate::store::failure::{READ, by, failure, read};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::{ConnectOptions, Executor, FromRow, PgPool, Postgres};
 use std::future::Future;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 /// A statement with its values.
-pub(super) type Statement<'q> = sqlx::query::Query<'q, Postgres, PgArguments>;
+pub(in crate::store) type Statement<'q> = sqlx::query::Query<'q, Postgres, PgArguments>;
 /// A statement with its values, and what its rows are read as.
-pub(super) type Question<'q, T> = sqlx::query::QueryAs<'q, Postgres, T, PgArguments>;
+pub(in crate::store) type Question<'q, T> = sqlx::query::QueryAs<'q, Postgres, T, PgArguments>;
 
 /// Connections of each pool.
 const ROUTINE: u32 = 8;
@@ -46,34 +49,36 @@ const TRIES: u32 = 5;
 
 /// Runs a use case, and again if the server undid all of it because it and another each waited for what the other
 /// held. One of two always goes on, so there is nothing to wait for in between.
-pub(super) async fn again<T, F>(lane: Lane, mut use_case: impl FnMut() -> F) -> Stored<T>
+pub(in crate::store) async fn again<T, F>(lane: Lane, mut use_case: impl FnMut() -> F) -> Stored<T>
 where
     F: Future<Output = Stored<T>>,
 {
     let tries = async {
         for _ in 1..TRIES {
             match use_case().await {
-                Err(error) if was_undone(&error) => {}
+                Err(error) if error.kind() == Fault::Conflict => {}
                 done => return done,
             }
         }
         use_case().await
     };
-    timeout_at(Instant::now() + patience(lane), tries).await.unwrap_or_else(|_| Err(late()))
+    timeout_at(Instant::now() + patience(lane), tries).await.unwrap_or_else(|_| Err(StoreError::late()))
 }
 
 /// The pools of one node.
 #[derive(Clone)]
-pub(super) struct Database {
-    pub(super) routine: PgPool,
-    pub(super) emergency: PgPool,
-    pub(super) fixes: PgPool,
+pub(in crate::store) struct Database {
+    pub(in crate::store) routine: PgPool,
+    pub(in crate::store) emergency: PgPool,
+    pub(in crate::store) fixes: PgPool,
+    /// The tables that fixes are kept in.
+    pub(in crate::store) days: Arc<Days>,
 }
 
 /// The settings of a connection, from a `postgres://` address.
-pub(super) fn options(url: &str) -> Stored<PgConnectOptions> {
+pub(in crate::store) fn options(url: &str) -> Stored<PgConnectOptions> {
     let options = PgConnectOptions::from_str(url)
-        .map_err(|_| StoreError::Unavailable("the database URL is not one of Postgres".into()))?;
+        .map_err(|_| StoreError::new(Fault::Gone, "the database URL is not one of Postgres"))?;
     Ok(options.application_name("cima").options(SETTINGS).disable_statement_logging())
 }
 
@@ -94,17 +99,24 @@ fn pool(options: &PgConnectOptions, size: u32, kept: u32) -> PgPool {
 }
 
 impl Database {
-    pub(super) fn new(url: &str) -> Stored<Self> {
+    pub(in crate::store) fn new(url: &str, clock: Clock) -> Stored<Self> {
         let options = options(url)?;
         Ok(Self {
             routine: pool(&options, ROUTINE, 0),
             // Nobody in need waits until a connection is made.
             emergency: pool(&options, EMERGENCY, EMERGENCY),
             fixes: pool(&options, FIXES, 0),
+            days: Arc::new(Days::new(clock)),
         })
     }
 
-    fn of(&self, lane: Lane) -> &PgPool {
+    /// The same, with what is routine going to the pool for fixes.
+    pub(in crate::store) fn for_fixes(&self) -> Self {
+        Self { routine: self.fixes.clone(), ..self.clone() }
+    }
+
+    /// The pool of a lane.
+    pub(in crate::store) fn of(&self, lane: Lane) -> &PgPool {
         match lane {
             Lane::Emergency => &self.emergency,
             Lane::Routine => &self.routine,
@@ -112,34 +124,32 @@ impl Database {
     }
 
     /// Begins a transaction. Dropping it at any point leaves nothing of it.
-    pub(super) async fn begin(&self, lane: Lane) -> Stored<Tx> {
+    pub(in crate::store) async fn begin(&self, lane: Lane) -> Stored<Tx> {
         begin(self.of(lane), Instant::now() + patience(lane)).await
     }
 
-    /// Begins a transaction on fixes.
-    pub(super) async fn begin_fixes(&self) -> Stored<Tx> {
-        begin(&self.fixes, Instant::now() + patience(Lane::Routine)).await
-    }
-
     /// One statement that is a transaction of its own; how many rows it changed.
-    pub(super) async fn write(&self, lane: Lane, statement: Statement<'_>) -> Stored<u64> {
+    pub(in crate::store) async fn write(&self, lane: Lane, statement: Statement<'_>) -> Stored<u64> {
         let deadline = Instant::now() + patience(lane);
         Ok(by(deadline, statement.execute(self.of(lane))).await?.rows_affected())
     }
 
-    /// As [`Database::write`], on fixes.
-    pub(super) async fn write_fixes(&self, statement: Statement<'_>) -> Stored<u64> {
-        let deadline = Instant::now() + patience(Lane::Routine);
-        Ok(by(deadline, statement.execute(&self.fixes)).await?.rows_affected())
-    }
-
     /// Whether an emergency could be stored now.
-    pub(super) async fn healthy(&self) -> Stored<()> {
+    pub(in crate::store) async fn healthy(&self) -> Stored<()> {
         let probe = sqlx::query("SELECT 1 WHERE NOT pg_is_in_recovery()").fetch_one(&self.emergency);
         by(Instant::now() + PROBE, probe).await.map(|_| ())
     }
 
-    pub(super) async fn close(&self) {
+    /// What the server does before it answers a commit.
+    pub(in crate::store) async fn settings(&self) -> Stored<Vec<(String, String)>> {
+        let settings = sqlx::query_as(
+            "SELECT name, setting FROM pg_settings
+             WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit') ORDER BY name",
+        );
+        read(settings.fetch_all(&self.routine)).await
+    }
+
+    pub(in crate::store) async fn close(&self) {
         for pool in [&self.fixes, &self.routine, &self.emergency] {
             pool.close().await;
         }
@@ -153,7 +163,7 @@ async fn begin(pool: &PgPool, deadline: Instant) -> Stored<Tx> {
 }
 
 /// A transaction, until [`Tx::commit`]; all of it within one deadline.
-pub(super) struct Tx {
+pub(in crate::store) struct Tx {
     /// Given back in a transaction if that was not ended; the pool rolls it back.
     connection: PoolConnection<Postgres>,
     deadline: Instant,
@@ -161,20 +171,25 @@ pub(super) struct Tx {
 
 impl Tx {
     /// Runs a statement; how many rows it changed.
-    pub(super) async fn run(&mut self, statement: Statement<'_>) -> Stored<u64> {
+    pub(in crate::store) async fn run(&mut self, statement: Statement<'_>) -> Stored<u64> {
         Ok(by(self.deadline, statement.execute(&mut *self.connection)).await?.rows_affected())
     }
 
     /// The first row, if there is one.
-    pub(super) async fn one<T>(&mut self, question: Question<'_, T>) -> Stored<Option<T>>
+    pub(in crate::store) async fn one<T>(&mut self, question: Question<'_, T>) -> Stored<Option<T>>
     where
         T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
         by(self.deadline, question.fetch_optional(&mut *self.connection)).await
     }
 
+    /// The first row as it came, if there is one.
+    pub(in crate::store) async fn row(&mut self, statement: Statement<'_>) -> Stored<Option<PgRow>> {
+        by(self.deadline, statement.fetch_optional(&mut *self.connection)).await
+    }
+
     /// All rows.
-    pub(super) async fn all<T>(&mut self, question: Question<'_, T>) -> Stored<Vec<T>>
+    pub(in crate::store) async fn all<T>(&mut self, question: Question<'_, T>) -> Stored<Vec<T>>
     where
         T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
@@ -182,10 +197,10 @@ impl Tx {
     }
 
     /// Makes it durable. After an error it may or may not be.
-    pub(super) async fn commit(mut self) -> Stored<()> {
+    pub(in crate::store) async fn commit(mut self) -> Stored<()> {
         match timeout_at(self.deadline, self.connection.execute("COMMIT")).await {
             Ok(done) => done.map(|_| ()).map_err(failure),
-            Err(_) => Err(late()),
+            Err(_) => Err(StoreError::late()),
         }
     }
 }

@@ -1,89 +1,31 @@
-//! The cellar of many nodes: PostgreSQL with PostGIS.
+//! The store of many nodes: PostgreSQL with PostGIS.
 //!
 //! The same promises as the embedded one's, kept among many writers: what two calls could both do is decided by a row
 //! lock or a unique key. Every call has a deadline here and another on the server.
 
-mod alerts;
-mod at;
-mod check_ins;
 mod connect;
-mod emergencies;
-mod expiry;
-mod failure;
-mod fences;
 mod fixes;
-mod folds;
-mod forget;
-mod identity;
-mod inbox;
 mod migrate;
-mod push;
-mod retention;
-mod sessions;
-mod tracking;
-mod transitions;
-mod trust;
-mod values;
-mod zones;
+mod places;
 
-pub use fixes::PostgresFixes;
+pub use super::Opened as Stores;
 pub use migrate::migrate;
-pub use zones::ZONES_IN_BOX;
+pub use places::ZONES_IN_BOX;
 
+pub(super) use connect::{Database, Tx, again};
+pub(super) use fixes::{expire_fixes, known, record, refuse_fixes};
+
+use super::database;
 use crate::clock::Clock;
 use crate::error::Stored;
-use connect::Database;
-use std::sync::Arc;
-
-/// Both stores of one database.
-pub struct Stores {
-    /// People, trust, fences, alerts.
-    pub main: Arc<PostgresStore>,
-    /// Fixes.
-    pub fixes: Arc<PostgresFixes>,
-}
-
-/// People, trust, fences, alerts.
-pub struct PostgresStore {
-    db: Database,
-    /// Forgetting a person reaches into the fixes.
-    fixes: Arc<PostgresFixes>,
-    /// Tells whether a link is in force at the moment an alert is stored.
-    clock: Clock,
-}
 
 /// Connects to a database whose schema is up to date.
 ///
 /// # Errors
 /// When it cannot be reached, or its schema is older or newer than this program can run on.
 pub async fn open(url: &str, clock: Clock) -> Stored<Stores> {
-    let db = Database::new(url)?;
+    let db = Database::new(url, clock.clone())?;
     migrate::check(&db.routine).await?;
-    let fixes = Arc::new(PostgresFixes::new(db.clone(), clock.clone()));
-    Ok(Stores { main: Arc::new(PostgresStore { db, fixes: Arc::clone(&fixes), clock }), fixes })
-}
-
-impl PostgresStore {
-    /// Whether the store can take an emergency now; answers within half a second.
-    ///
-    /// # Errors
-    /// When it cannot.
-    pub async fn healthy(&self) -> Stored<()> {
-        self.db.healthy().await
-    }
-    /// What the server does before it answers a commit.
-    ///
-    /// # Errors
-    /// When it does not answer.
-    pub async fn settings(&self) -> Stored<Vec<(String, String)>> {
-        let settings = sqlx::query_as(
-            "SELECT name, setting FROM pg_settings
-             WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit') ORDER BY name",
-        );
-        failure::read(settings.fetch_all(&self.db.routine)).await
-    }
-    /// Stops taking calls and closes the connections.
-    pub async fn close(&self) {
-        self.db.close().await;
-    }
+    let fixes = db.for_fixes();
+    Ok(Stores::new(database::Database::Pg(db), database::Database::Pg(fixes), clock))
 }

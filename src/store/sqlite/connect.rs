@@ -1,8 +1,9 @@
 //! Opening one file: who may read it, how it is written, which pools it has.
 
-use super::failure::{by, failure, read};
 use super::writer::Writer;
-use crate::error::{StoreError, Stored};
+use crate::alerts::Lane;
+use crate::error::{Fault, StoreError, Stored};
+use crate::store::failure::{READ, by, failure, read};
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Row, SqlitePool};
@@ -28,7 +29,7 @@ const READER_CACHE: &str = "-256";
 const LOG_KEPT: &str = "67108864";
 
 /// How a file's writer spends memory and disk.
-pub(super) struct Sizes {
+pub(in crate::store) struct Sizes {
     /// Pages in memory, KiB: those that every transaction touches should fit.
     cache_kib: u32,
     /// Pages in the log before a commit moves them into the file: more of them write a hot page less often, fewer keep
@@ -37,26 +38,27 @@ pub(super) struct Sizes {
 }
 
 /// Small transactions, and none may be long.
-pub(super) const ALARMS: Sizes = Sizes { cache_kib: 16_384, log_pages: 1_000 };
+pub(in crate::store) const ALARMS: Sizes = Sizes { cache_kib: 16_384, log_pages: 1_000 };
 /// Each phone's fixes have a page of their own that the next group touches again.
-pub(super) const FLOOD: Sizes = Sizes { cache_kib: 65_536, log_pages: 8_192 };
+pub(in crate::store) const FLOOD: Sizes = Sizes { cache_kib: 65_536, log_pages: 8_192 };
 
 /// One file with its writer and its readers.
-pub(super) struct Database {
-    pub(super) writer: Writer,
-    pub(super) readers: SqlitePool,
-    pub(super) emergency_readers: SqlitePool,
+pub(in crate::store) struct Database {
+    pub(in crate::store) writer: Writer,
+    pub(in crate::store) readers: SqlitePool,
+    pub(in crate::store) emergency_readers: SqlitePool,
 }
 
 /// Makes the data directory, readable by its owner alone.
-pub(super) fn prepare_dir(dir: &Path) -> Stored<()> {
+pub(in crate::store) fn prepare_dir(dir: &Path) -> Stored<()> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
-    made.map_err(|e| StoreError::Unavailable(format!("{}: {e}", dir.display())))
+    made.map_err(|e| StoreError::caused(Fault::Gone, format!("{}: {e}", dir.display()), e))
 }
 
 /// Makes the file, or takes an earlier one, readable by its owner alone. SQLite gives its log the same mode.
 fn prepare_file(path: &Path) -> Stored<()> {
-    let unavailable = |e: std::io::Error| StoreError::Unavailable(format!("{}: {e}", path.display()));
+    let unavailable =
+        |e: std::io::Error| StoreError::caused(Fault::Gone, format!("{}: {e}", path.display()), e);
     let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path).map_err(unavailable)?;
     file.set_permissions(Permissions::from_mode(0o600)).map_err(unavailable)
 }
@@ -97,7 +99,7 @@ async fn pool(path: &Path, size: u32) -> Stored<SqlitePool> {
         // A file does not go away while nobody reads it.
         .idle_timeout(None)
         .max_lifetime(None)
-        .acquire_timeout(super::failure::READ)
+        .acquire_timeout(READ)
         .connect_lazy_with(options);
     let mut all = Vec::new();
     for _ in 0..size {
@@ -108,13 +110,17 @@ async fn pool(path: &Path, size: u32) -> Stored<SqlitePool> {
 
 impl Database {
     /// Opens the file and brings its schema up to date.
-    pub(super) async fn open(path: &Path, migrations: &'static Migrator, sizes: &Sizes) -> Stored<Self> {
+    pub(in crate::store) async fn open(
+        path: &Path,
+        migrations: &'static Migrator,
+        sizes: &Sizes,
+    ) -> Stored<Self> {
         prepare_file(path)?;
         let options = writer_options(path, sizes);
         let mut conn = options.connect().await.map_err(failure)?;
         // Not `run`: over a borrowed connection its future is not `Send` for every caller.
         let migrated = migrations.run_direct(None, &mut conn, false).await;
-        migrated.map_err(|e| StoreError::Corrupt(format!("{}: {e}", path.display())))?;
+        migrated.map_err(|e| StoreError::caused(Fault::Corrupt, format!("{}: {e}", path.display()), e))?;
         Ok(Self {
             writer: Writer::new(conn, options),
             readers: pool(path, READERS).await?,
@@ -122,29 +128,37 @@ impl Database {
         })
     }
 
+    /// The pool of a lane's reads.
+    pub(in crate::store) fn readers(&self, lane: Lane) -> &SqlitePool {
+        match lane {
+            Lane::Emergency => &self.emergency_readers,
+            Lane::Routine => &self.readers,
+        }
+    }
+
     /// A write lock taken and given back, and a read of the schema.
-    pub(super) async fn healthy(&self) -> Stored<()> {
+    pub(in crate::store) async fn healthy(&self) -> Stored<()> {
         self.writer.probe(PROBE).await?;
         let probe = sqlx::query("SELECT 1 FROM sqlite_schema LIMIT 1").execute(&self.emergency_readers);
         by(Instant::now() + PROBE, probe).await.map(|_| ())
     }
 
     /// Readers first, so that the writer is the last to leave and moves the log into the file.
-    pub(super) async fn close(&self) {
+    pub(in crate::store) async fn close(&self) {
         self.readers.close().await;
         self.emergency_readers.close().await;
         self.writer.close().await;
     }
 
     /// The live writer's settings.
-    pub(super) async fn pragma_report(&self) -> Stored<Vec<(String, String)>> {
+    pub(in crate::store) async fn settings(&self) -> Stored<Vec<(String, String)>> {
         let asked = [
             ("journal_mode", "PRAGMA journal_mode"),
             ("synchronous", "PRAGMA synchronous"),
             ("secure_delete", "PRAGMA secure_delete"),
             ("foreign_keys", "PRAGMA foreign_keys"),
         ];
-        let mut locked = self.writer.alone(super::failure::READ).await?;
+        let mut locked = self.writer.alone(READ).await?;
         let mut report = Vec::new();
         for (name, pragma) in asked {
             let row = read(sqlx::query(pragma).fetch_one(locked.connection()?)).await?;

@@ -3,9 +3,9 @@
 //! Routine callers queue at a door of their own and come to the connection one at a time; emergencies go to the
 //! connection at once. So an emergency waits for the routine transaction that runs and for none that queues.
 
-use super::failure::{by, late, result_code};
 use crate::alerts::Lane;
-use crate::error::{StoreError, Stored};
+use crate::error::{Fault, StoreError, Stored};
+use crate::store::failure::{by, failure, result_code};
 use futures_util::FutureExt;
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteRow};
 use sqlx::{ConnectOptions, Connection, FromRow, Row, Sqlite, SqliteConnection};
@@ -14,12 +14,12 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, timeout_at};
 
 /// A statement with its values.
-pub(super) type Statement<'q> = sqlx::query::Query<'q, Sqlite, SqliteArguments>;
+pub(in crate::store) type Statement<'q> = sqlx::query::Query<'q, Sqlite, SqliteArguments>;
 /// A statement with its values, and what its rows are read as.
-pub(super) type Question<'q, T> = sqlx::query::QueryAs<'q, Sqlite, T, SqliteArguments>;
+pub(in crate::store) type Question<'q, T> = sqlx::query::QueryAs<'q, Sqlite, T, SqliteArguments>;
 
 /// The writer of one file.
-pub(super) struct Writer {
+pub(in crate::store) struct Writer {
     options: SqliteConnectOptions,
     /// Held by the one routine caller that is at the connection; the others wait here.
     routine: Mutex<()>,
@@ -49,20 +49,22 @@ const fn patience(lane: Lane) -> Duration {
 }
 
 impl Writer {
-    pub(super) fn new(conn: SqliteConnection, options: SqliteConnectOptions) -> Self {
+    pub(in crate::store) fn new(conn: SqliteConnection, options: SqliteConnectOptions) -> Self {
         let slot = Slot { conn: Conn::Open(conn), dirty: false };
         Self { options, routine: Mutex::new(()), slot: Mutex::new(slot) }
     }
 
     /// Begins a transaction that writes. Dropping it at any point leaves nothing of it.
-    pub(super) async fn begin(&self, lane: Lane) -> Stored<Tx<'_>> {
+    pub(in crate::store) async fn begin(&self, lane: Lane) -> Stored<Tx<'_>> {
         self.begin_by(lane, Instant::now() + patience(lane)).await
     }
 
     async fn begin_by(&self, lane: Lane, deadline: Instant) -> Stored<Tx<'_>> {
         let routine = match lane {
             Lane::Emergency => None,
-            Lane::Routine => Some(timeout_at(deadline, self.routine.lock()).await.map_err(|_| late())?),
+            Lane::Routine => {
+                Some(timeout_at(deadline, self.routine.lock()).await.map_err(|_| StoreError::late())?)
+            }
         };
         // It is a transaction before it is begun, so that a caller who is dropped meanwhile leaves none.
         let mut tx = Tx { slot: self.ready(deadline).await?, _routine: routine, deadline };
@@ -71,7 +73,7 @@ impl Writer {
     }
 
     /// One statement that is a transaction of its own; how many rows it changed.
-    pub(super) async fn write(&self, lane: Lane, statement: Statement<'_>) -> Stored<u64> {
+    pub(in crate::store) async fn write(&self, lane: Lane, statement: Statement<'_>) -> Stored<u64> {
         let mut tx = self.begin(lane).await?;
         let changed = tx.run(statement).await?;
         tx.commit().await?;
@@ -79,20 +81,20 @@ impl Writer {
     }
 
     /// The connection, outside of any transaction, for what cannot be done in one.
-    pub(super) async fn alone(&self, within: Duration) -> Stored<Alone<'_>> {
+    pub(in crate::store) async fn alone(&self, within: Duration) -> Stored<Alone<'_>> {
         let deadline = Instant::now() + within;
-        let routine = timeout_at(deadline, self.routine.lock()).await.map_err(|_| late())?;
+        let routine = timeout_at(deadline, self.routine.lock()).await.map_err(|_| StoreError::late())?;
         Ok(Alone { slot: self.ready(deadline).await?, _routine: routine })
     }
 
     /// Whether a transaction can be begun right now, through the emergencies' door.
-    pub(super) async fn probe(&self, within: Duration) -> Stored<()> {
+    pub(in crate::store) async fn probe(&self, within: Duration) -> Stored<()> {
         let mut tx = self.begin_by(Lane::Emergency, Instant::now() + within).await?;
         tx.slot.roll_back(tx.deadline).await
     }
 
     /// Moves the whole log into the file and empties it, as soon as no reader needs it any more.
-    pub(super) async fn empty_log(&self, within: Duration) -> Stored<()> {
+    pub(in crate::store) async fn empty_log(&self, within: Duration) -> Stored<()> {
         let deadline = Instant::now() + within;
         loop {
             let mut locked = self.alone(deadline - Instant::now()).await?;
@@ -104,13 +106,13 @@ impl Writer {
             // A reader is in the way. SQLite has waited a little; others may write before the next try.
             drop(locked);
             if Instant::now() >= deadline {
-                return Err(late());
+                return Err(StoreError::late());
             }
         }
     }
 
     /// Closes the connection for good.
-    pub(super) async fn close(&self) {
+    pub(in crate::store) async fn close(&self) {
         let mut slot = self.slot.lock().await;
         if slot.dirty {
             // What was left open is lost with the connection if it cannot be rolled back.
@@ -124,7 +126,7 @@ impl Writer {
 
     /// The connection once it is nobody's and outside of any transaction.
     async fn ready(&self, deadline: Instant) -> Stored<MutexGuard<'_, Slot>> {
-        let mut slot = timeout_at(deadline, self.slot.lock()).await.map_err(|_| late())?;
+        let mut slot = timeout_at(deadline, self.slot.lock()).await.map_err(|_| StoreError::late())?;
         if matches!(slot.conn, Conn::Lost) {
             slot.conn = Conn::Open(by(deadline, self.options.connect()).await?);
             slot.dirty = false;
@@ -140,8 +142,8 @@ impl Slot {
     fn open(&mut self) -> Stored<&mut SqliteConnection> {
         match &mut self.conn {
             Conn::Open(conn) => Ok(conn),
-            Conn::Lost => Err(StoreError::Unavailable("the connection was lost".into())),
-            Conn::Closed => Err(StoreError::Unavailable("the store is closed".into())),
+            Conn::Lost => Err(StoreError::new(Fault::Gone, "the connection was lost")),
+            Conn::Closed => Err(StoreError::new(Fault::Gone, "the store is closed")),
         }
     }
 
@@ -150,7 +152,7 @@ impl Slot {
         self.dirty = true;
         loop {
             let begun = timeout_at(deadline, sqlx::query("BEGIN IMMEDIATE").execute(self.open()?)).await;
-            match begun.map_err(|_| late())? {
+            match begun.map_err(|_| StoreError::late())? {
                 Ok(_) => return Ok(()),
                 // Another process writes. SQLite has waited for it already.
                 Err(error) if is_busy(&error) && Instant::now() < deadline => {}
@@ -161,7 +163,7 @@ impl Slot {
 
     async fn roll_back(&mut self, deadline: Instant) -> Stored<()> {
         let ended = timeout_at(deadline, sqlx::query("ROLLBACK").execute(self.open()?)).await;
-        match ended.map_err(|_| late())? {
+        match ended.map_err(|_| StoreError::late())? {
             Ok(_) => {}
             // A commit whose caller did not wait for it, or an error after which SQLite rolled back by itself.
             Err(error) if error.to_string().contains("no transaction is active") => {}
@@ -173,7 +175,7 @@ impl Slot {
 
     fn lost(&mut self, error: sqlx::Error) -> StoreError {
         self.conn = Conn::Lost;
-        super::failure::failure(error)
+        failure(error)
     }
 }
 
@@ -182,7 +184,7 @@ fn is_busy(error: &sqlx::Error) -> bool {
 }
 
 /// A transaction that writes, until [`Tx::commit`]; all of it within one deadline.
-pub(super) struct Tx<'w> {
+pub(in crate::store) struct Tx<'w> {
     // Given back before the routine door opens, so that a waiting emergency comes first.
     slot: MutexGuard<'w, Slot>,
     _routine: Option<MutexGuard<'w, ()>>,
@@ -191,21 +193,26 @@ pub(super) struct Tx<'w> {
 
 impl Tx<'_> {
     /// Runs a statement; how many rows it changed.
-    pub(super) async fn run(&mut self, statement: Statement<'_>) -> Stored<u64> {
+    pub(in crate::store) async fn run(&mut self, statement: Statement<'_>) -> Stored<u64> {
         let done = by(self.deadline, statement.execute(self.slot.open()?)).await?;
         Ok(done.rows_affected())
     }
 
     /// The first row, if there is one.
-    pub(super) async fn one<T>(&mut self, question: Question<'_, T>) -> Stored<Option<T>>
+    pub(in crate::store) async fn one<T>(&mut self, question: Question<'_, T>) -> Stored<Option<T>>
     where
         T: for<'r> FromRow<'r, SqliteRow> + Send + Unpin,
     {
         by(self.deadline, question.fetch_optional(self.slot.open()?)).await
     }
 
+    /// The first row as it came, if there is one.
+    pub(in crate::store) async fn row(&mut self, statement: Statement<'_>) -> Stored<Option<SqliteRow>> {
+        by(self.deadline, statement.fetch_optional(self.slot.open()?)).await
+    }
+
     /// All rows.
-    pub(super) async fn all<T>(&mut self, question: Question<'_, T>) -> Stored<Vec<T>>
+    pub(in crate::store) async fn all<T>(&mut self, question: Question<'_, T>) -> Stored<Vec<T>>
     where
         T: for<'r> FromRow<'r, SqliteRow> + Send + Unpin,
     {
@@ -213,9 +220,9 @@ impl Tx<'_> {
     }
 
     /// Makes it durable: on the disk when this returns. After an error it may or may not be.
-    pub(super) async fn commit(mut self) -> Stored<()> {
+    pub(in crate::store) async fn commit(mut self) -> Stored<()> {
         let committed = timeout_at(self.deadline, sqlx::query("COMMIT").execute(self.slot.open()?)).await;
-        match committed.map_err(|_| late())? {
+        match committed.map_err(|_| StoreError::late())? {
             Ok(_) => {
                 self.slot.dirty = false;
                 Ok(())
@@ -238,13 +245,13 @@ impl Drop for Tx<'_> {
 }
 
 /// The connection outside of any transaction.
-pub(super) struct Alone<'w> {
+pub(in crate::store) struct Alone<'w> {
     slot: MutexGuard<'w, Slot>,
     _routine: MutexGuard<'w, ()>,
 }
 
 impl Alone<'_> {
-    pub(super) fn connection(&mut self) -> Stored<&mut SqliteConnection> {
+    pub(in crate::store) fn connection(&mut self) -> Stored<&mut SqliteConnection> {
         self.slot.open()
     }
 }

@@ -3,8 +3,9 @@
 use crate::alerts::Lane;
 use crate::clock::{Clock, Timestamp};
 use crate::error::Stored;
+use crate::store::failure::{read, unreadable};
 use crate::store::postgres::connect::{Database, again};
-use crate::store::postgres::failure::{read, unreadable};
+
 use crate::tracking::NewFix;
 use sqlx::{AssertSqlSafe, query, query_as, query_scalar};
 use std::collections::BTreeSet;
@@ -18,7 +19,7 @@ const CHANGING: i64 = 0x63_696d_615f_6461;
 const RESTING: Duration = Duration::from_secs(2 * 86_400);
 
 /// Which days are known to be there.
-pub(super) struct Days {
+pub(in crate::store) struct Days {
     known: Mutex<BTreeSet<i64>>,
     clock: Clock,
 }
@@ -40,7 +41,7 @@ fn day_of_table(name: &str) -> Option<i64> {
 }
 
 impl Days {
-    pub(super) fn new(clock: Clock) -> Self {
+    pub(in crate::store) fn new(clock: Clock) -> Self {
         Self { known: Mutex::default(), clock }
     }
 
@@ -69,7 +70,7 @@ impl Days {
     }
 
     /// Drops the past days that are empty. One that somebody reads just now stays until the next time.
-    pub(super) async fn drop_empty(&self, db: &Database) -> Stored<()> {
+    pub(in crate::store) async fn drop_empty(&self, db: &Database) -> Stored<()> {
         let days = query_scalar::<_, String>(
             "SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
              WHERE i.inhparent = 'fixes'::regclass",

@@ -3,16 +3,15 @@
 //! A number is taken first, in the table that has one row for each, and a fix is stored only if it took its number: so
 //! (device, seq) is unique over all days. Rows go in sorted, so that two groups never wait for each other.
 
-use super::{PostgresFixes, WRITING};
+use super::WRITING;
 use crate::alerts::Lane;
 use crate::clock::Timestamp;
-use crate::error::Stored;
+use crate::error::{StoreError, Stored};
 use crate::id::DeviceId;
-use crate::store::postgres::at::At;
-use crate::store::postgres::connect::{Tx, again};
-use crate::store::postgres::failure::found_no_partition;
-use crate::store::postgres::values::numbers;
+use crate::store::failure::read;
+use crate::store::postgres::connect::{Database, Tx, again};
 use crate::tracking::{FixBatch, NewFix};
+use sqlx::postgres::PgDatabaseError;
 use sqlx::{query, query_as};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use uuid::Uuid;
@@ -34,29 +33,50 @@ const STORE: &str = "
         $7::float8[], $8::float8[], $9::float8[], $10::float8[], $11::float8[], $12::float8[])";
 
 /// Device, number and time of those of a list of numbers that are stored.
-pub(super) const KNOWN: &str = "
+const KNOWN: &str = "
     SELECT n.device_id, n.seq, n.fixed_at FROM unnest($1::uuid[], $2::bigint[]) asked (device_id, seq)
     JOIN fix_numbers n ON n.device_id = asked.device_id AND n.seq = asked.seq";
 
 /// Stores a group in one transaction.
-pub(super) async fn record(store: &PostgresFixes, fixes: &[NewFix]) -> Stored<FixBatch> {
+pub(in crate::store) async fn record(db: &Database, fixes: &[NewFix]) -> Stored<FixBatch> {
     if fixes.is_empty() {
         return Ok(FixBatch::default());
     }
-    store.days.prepare(&store.db, fixes).await?;
-    match again(Lane::Routine, || write(store, fixes)).await {
+    db.days.prepare(db, fixes).await?;
+    match again(Lane::Routine, || write(db, fixes)).await {
         // Another node dropped a day that was empty.
         Err(error) if found_no_partition(&error) => {
-            store.days.forget();
-            store.days.prepare(&store.db, fixes).await?;
-            again(Lane::Routine, || write(store, fixes)).await
+            db.days.forget();
+            db.days.prepare(db, fixes).await?;
+            again(Lane::Routine, || write(db, fixes)).await
         }
         done => done,
     }
 }
 
-async fn write(store: &PostgresFixes, fixes: &[NewFix]) -> Stored<FixBatch> {
-    let mut tx = store.db.begin_fixes().await?;
+/// Whether a row had no partition to go to: a check violation (23514) of no constraint.
+fn found_no_partition(error: &StoreError) -> bool {
+    let Some(sqlx::Error::Database(db)) = error.cause::<sqlx::Error>() else { return false };
+    db.try_downcast_ref::<PgDatabaseError>()
+        .is_some_and(|pg| pg.code() == "23514" && pg.constraint().is_none())
+}
+
+/// Numbers of devices as two columns of one length.
+fn numbers(asked: impl Iterator<Item = (DeviceId, i64)>) -> (Vec<Uuid>, Vec<i64>) {
+    asked.map(|(device, seq)| (device.0, seq)).unzip()
+}
+
+/// Device, number and time of those of the numbers that are stored.
+pub(in crate::store) async fn known(
+    db: &Database,
+    asked: &[(DeviceId, i64)],
+) -> Stored<Vec<(DeviceId, i64, Timestamp)>> {
+    let (devices, seqs) = numbers(asked.iter().copied());
+    read(query_as(KNOWN).bind(devices).bind(seqs).fetch_all(&db.routine)).await
+}
+
+async fn write(db: &Database, fixes: &[NewFix]) -> Stored<FixBatch> {
+    let mut tx = db.begin(Lane::Routine).await?;
     tx.run(query("SELECT pg_advisory_xact_lock_shared($1)").bind(WRITING)).await?;
     let mut batch = FixBatch::default();
     for (n, block) in fixes.chunks(AT_ONCE).enumerate() {
@@ -82,7 +102,7 @@ async fn keep_new(tx: &mut Tx, block: &[NewFix], offset: usize, batch: &mut FixB
         firsts.entry((row.device, row.fix.seq)).or_insert(row);
     }
     let (devices, seqs) = numbers(firsts.keys().copied());
-    let times: Vec<At> = firsts.values().map(|row| At(row.fix.fixed_at)).collect();
+    let times: Vec<Timestamp> = firsts.values().map(|row| row.fix.fixed_at).collect();
     let take = query_as::<_, (Uuid, i64)>(TAKE).bind(devices).bind(seqs).bind(times);
     let taken = tx.all(take).await?;
     let new: Vec<&NewFix> =
@@ -101,8 +121,8 @@ async fn store(tx: &mut Tx, new: &[&NewFix]) -> Stored<()> {
     let insert = query(STORE)
         .bind(column!(new, row => row.device.0))
         .bind(column!(new, row => row.fix.seq))
-        .bind(column!(new, row => At(row.fix.fixed_at)))
-        .bind(column!(new, row => At(row.received_at)))
+        .bind(column!(new, row => row.fix.fixed_at))
+        .bind(column!(new, row => row.received_at))
         .bind(column!(new, row => row.streamed))
         .bind(column!(new, row => row.fix.point.lat()))
         .bind(column!(new, row => row.fix.point.lon()))
@@ -123,9 +143,9 @@ async fn tell_apart(
     batch: &mut FixBatch,
 ) -> Stored<()> {
     let (devices, seqs) = numbers(old.keys().copied());
-    let known = tx.all(query_as::<_, (Uuid, i64, At)>(KNOWN).bind(devices).bind(seqs)).await?;
+    let known = tx.all(query_as::<_, (Uuid, i64, Timestamp)>(KNOWN).bind(devices).bind(seqs)).await?;
     let mut known: HashMap<(DeviceId, i64), Timestamp> =
-        known.into_iter().map(|(device, seq, at)| ((DeviceId(device), seq), at.0)).collect();
+        known.into_iter().map(|(device, seq, at)| ((DeviceId(device), seq), at)).collect();
     for (n, row) in block.iter().enumerate() {
         let key = (row.device, row.fix.seq);
         match known.get(&key) {

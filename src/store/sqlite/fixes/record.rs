@@ -4,8 +4,11 @@
 //! done; only one with a known (device, seq) among them is undone and looked at row by row.
 
 use crate::alerts::Lane;
+use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::id::DeviceId;
+use crate::store::failure::read;
+use crate::store::sqlite::connect::Database;
 use crate::store::sqlite::writer::{Tx, Writer};
 use crate::tracking::{FixBatch, NewFix};
 use sqlx::{query, query_as};
@@ -49,7 +52,7 @@ fn pieces<'s, T>(
 }
 
 /// Stores a group in one transaction.
-pub(super) async fn record(writer: &Writer, fixes: &[NewFix]) -> Stored<FixBatch> {
+pub(in crate::store) async fn record(writer: &Writer, fixes: &[NewFix]) -> Stored<FixBatch> {
     if fixes.is_empty() {
         return Ok(FixBatch::default());
     }
@@ -94,10 +97,18 @@ async fn insert(tx: &mut Tx<'_>, fixes: &[&NewFix]) -> Stored<usize> {
     Ok(new)
 }
 
+/// Device, number and time of those of the numbers that are stored.
+pub(in crate::store) async fn known(
+    db: &Database,
+    asked: &[(DeviceId, i64)],
+) -> Stored<Vec<(DeviceId, i64, Timestamp)>> {
+    read(query_as(KNOWN).bind(numbers(asked.iter().copied())).fetch_all(&db.readers)).await
+}
+
 /// Tells new fixes from known ones and from those whose number is taken, and stores the new ones. Of repeats within
 /// the block the first wins. `offset` is where the block starts in its group.
 async fn keep_new(tx: &mut Tx<'_>, block: &[NewFix], offset: usize, batch: &mut FixBatch) -> Stored<()> {
-    let mut taken = known(tx, block).await?;
+    let mut taken = known_of(tx, block).await?;
     let mut new = Vec::with_capacity(block.len());
     for (n, row) in block.iter().enumerate() {
         match taken.get(&(row.device, row.fix.seq)) {
@@ -114,7 +125,7 @@ async fn keep_new(tx: &mut Tx<'_>, block: &[NewFix], offset: usize, batch: &mut 
 }
 
 /// The times of those fixes of the block that are stored, by device and number.
-async fn known(tx: &mut Tx<'_>, block: &[NewFix]) -> Stored<HashMap<(DeviceId, i64), i64>> {
+async fn known_of(tx: &mut Tx<'_>, block: &[NewFix]) -> Stored<HashMap<(DeviceId, i64), i64>> {
     let asked = numbers(block.iter().map(|row| (row.device, row.fix.seq)));
     let rows = tx.all(query_as::<_, (Uuid, i64, i64)>(KNOWN).bind(asked)).await?;
     Ok(rows.into_iter().map(|(device, seq, at)| ((DeviceId(device), seq), at)).collect())
@@ -122,12 +133,11 @@ async fn known(tx: &mut Tx<'_>, block: &[NewFix]) -> Stored<HashMap<(DeviceId, i
 
 /// Device, number and time of those of a list of numbers that are stored. The cross join keeps the order: each asked one
 /// is looked up, by the index that has all that is read.
-pub(super) const KNOWN: &str =
-    "SELECT f.device_id, f.seq, f.fixed_at FROM json_each(?) asked CROSS JOIN fixes f
+const KNOWN: &str = "SELECT f.device_id, f.seq, f.fixed_at FROM json_each(?) asked CROSS JOIN fixes f
      ON f.device_id = unhex(asked.value ->> 0) AND f.seq = asked.value ->> 1";
 
 /// Numbers of devices as a list that SQL can look into.
-pub(super) fn numbers(asked: impl Iterator<Item = (DeviceId, i64)>) -> String {
+fn numbers(asked: impl Iterator<Item = (DeviceId, i64)>) -> String {
     let asked: Vec<String> =
         asked.map(|(device, seq)| format!("[\"{}\",{seq}]", device.0.simple())).collect();
     format!("[{}]", asked.join(","))

@@ -1,0 +1,340 @@
+//! The use cases of emergencies: raised, joined, ended, claimed, seen.
+
+use super::notices::drafts;
+use super::{
+    Command, Emergency, EmergencyView, EndWith, Manner, Next, Note, Notice, Opening, Raise, State,
+    contact_view, subject_view,
+};
+use crate::alerts::{AlertDraft, AlertError, AlertKind, Alerts, Change, Committed, Lane, Party, Raised};
+use crate::bus::Event;
+use crate::clock::Timestamp;
+use crate::id::{AlertId, DeviceId, EmergencyId, UserId, derived};
+use crate::tracking::Severity;
+use crate::trust::Role;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Tries of a change that somebody else's change came before.
+const TRIES: usize = 16;
+/// Openings of one person in an hour that are each told on their own.
+const OPENINGS_AN_HOUR: u32 = 5;
+
+/// For counting them; a raise waits no longer for that.
+const COUNTING: Duration = Duration::from_millis(100);
+
+/// The answer to a raise.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Accepted {
+    /// The id it was raised with; made here if there was none.
+    pub id: EmergencyId,
+    /// The emergency it is, or joined.
+    pub emergency: Emergency,
+    /// Whether this raise opened it.
+    pub opened: bool,
+    /// Durable copies now.
+    pub copies: u8,
+    /// Durable copies there can be.
+    pub copies_max: u8,
+    /// What of the raise could not be used.
+    pub notes: Vec<Note>,
+}
+
+impl Alerts {
+    /// Raises an emergency, or joins the open one. A repeat of an id is the same emergency.
+    ///
+    /// # Errors
+    /// Only when the store failed: nothing about the raise itself is ever a reason.
+    pub async fn raise(
+        &self,
+        subject: UserId,
+        device: Option<DeviceId>,
+        raise: Raise,
+    ) -> Result<Accepted, AlertError> {
+        let id = raise.id.unwrap_or_else(|| EmergencyId::fresh(&self.clock));
+        let accepted =
+            |emergency, opened, notes| Accepted { id, emergency, opened, copies: 1, copies_max: 1, notes };
+        let now = self.clock.now();
+        let mut own_id = id;
+        let mut notes = raise.notes;
+        let coalesced = self.openings_exceeded(subject, now).await;
+        for _ in 0..TRIES {
+            let opening = Opening {
+                id: own_id,
+                subject,
+                device,
+                kind: raise.kind,
+                message: raise.message.clone(),
+                fix: raise.fix.clone(),
+                countdown: raise.countdown,
+            };
+            let next = Emergency::open(opening, now);
+            let mut told = drafts(&next.emergency, &next.notices, None, now);
+            if coalesced {
+                told.iter_mut().for_each(coalesce);
+            }
+            match self.store.raise(&next.emergency, id, &told).await? {
+                Raised::Opened(committed) => {
+                    metrics::counter!("cima_emergencies_opened_total").increment(1);
+                    self.publish(&next, committed).await;
+                    return Ok(accepted(next.emergency, true, notes));
+                }
+                Raised::Repeated(emergency) => {
+                    // The first try may have been stored and its answer lost, with its hints.
+                    if emergency.state.is_open() {
+                        self.publish_again(&emergency).await;
+                    }
+                    return Ok(accepted(emergency, false, notes));
+                }
+                Raised::IdTaken => {
+                    own_id = EmergencyId::fresh(&self.clock);
+                    notes.push(Note { field: "id", code: "taken" });
+                }
+                Raised::Open(open) => match open.apply(Command::Join(id), now) {
+                    Some(mut next) => {
+                        next.emergency.enrich(raise.message.as_deref(), raise.fix.as_ref());
+                        if let Some(emergency) = self.store_change(next, Some(id), now).await? {
+                            return Ok(accepted(emergency, false, notes));
+                        }
+                    }
+                    None => return Ok(accepted(open, false, notes)),
+                },
+            }
+        }
+        Err(AlertError::Conflict("the emergency is changing too fast; raise it again"))
+    }
+
+    /// Whether this person's openings are now told as one. A store that cannot count never stands before a raise.
+    pub(in crate::alerts) async fn openings_exceeded(&self, subject: UserId, now: Timestamp) -> bool {
+        let since = now - Duration::from_secs(3600);
+        let count = tokio::time::timeout(COUNTING, self.store.openings_since(subject, since)).await;
+        count.is_ok_and(|n| n.is_ok_and(|n| n >= OPENINGS_AN_HOUR))
+    }
+
+    /// Ends the subject's emergency, by any of its ids.
+    ///
+    /// # Errors
+    /// [`AlertError::NotFound`] if it is not theirs. An end of an ended one is that end again.
+    pub async fn end(
+        &self,
+        subject: UserId,
+        id: EmergencyId,
+        with: EndWith,
+        manner: Manner,
+    ) -> Result<Emergency, AlertError> {
+        for _ in 0..TRIES {
+            let emergency = self.own(subject, id).await?;
+            let now = self.clock.now();
+            let Some(next) = emergency.apply(Command::End(with, manner), now) else { return Ok(emergency) };
+            if let Some(ended) = self.store_change(next, None, now).await? {
+                return Ok(ended);
+            }
+        }
+        Err(AlertError::Conflict("the emergency is changing too fast; try again"))
+    }
+
+    /// A contact is on it, or takes that back.
+    ///
+    /// # Errors
+    /// [`AlertError::NotFound`] if they have no part in it, [`AlertError::Conflict`] if it is over for them.
+    pub async fn claim(
+        &self,
+        contact: UserId,
+        id: EmergencyId,
+        claims: bool,
+    ) -> Result<EmergencyView, AlertError> {
+        for _ in 0..TRIES {
+            let now = self.clock.now();
+            let party = self.store.emergency_for(contact, id, now).await?;
+            let party = party.ok_or(AlertError::NotFound("emergency"))?;
+            let view = contact_view(&party).ok_or(AlertError::NotFound("emergency"))?;
+            if view.state != State::Active {
+                return Err(AlertError::Conflict("the emergency is over"));
+            }
+            let command = if claims { Command::Claim(contact) } else { Command::Unclaim(contact) };
+            let Some(next) = party.emergency.apply(command, now) else { return Ok(view) };
+            if let Some(emergency) = self.store_change(next, None, now).await? {
+                let party = Party { emergency, ..party };
+                return contact_view(&party).ok_or(AlertError::NotFound("emergency"));
+            }
+        }
+        Err(AlertError::Conflict("the emergency is changing too fast; try again"))
+    }
+
+    /// The subject voids a contact's claim.
+    ///
+    /// # Errors
+    /// [`AlertError::NotFound`] if it is not theirs.
+    pub async fn void_claim(
+        &self,
+        subject: UserId,
+        id: EmergencyId,
+        contact: UserId,
+    ) -> Result<EmergencyView, AlertError> {
+        for _ in 0..TRIES {
+            let emergency = self.own(subject, id).await?;
+            let now = self.clock.now();
+            // What goes on after an apparent end is not the subject's tokens' to change.
+            let next = emergency.apply(Command::Unclaim(contact), now).filter(|_| emergency.takes_joins());
+            let Some(next) = next else { return Ok(subject_view(&emergency, None)) };
+            if let Some(changed) = self.store_change(next, None, now).await? {
+                return Ok(subject_view(&changed, None));
+            }
+        }
+        Err(AlertError::Conflict("the emergency is changing too fast; try again"))
+    }
+
+    async fn own(&self, subject: UserId, id: EmergencyId) -> Result<Emergency, AlertError> {
+        self.store.emergency_of(subject, id).await?.ok_or(AlertError::NotFound("emergency"))
+    }
+
+    /// Stores a change and publishes it; `None` if another change came before.
+    pub(in crate::alerts) async fn store_change(
+        &self,
+        next: Next,
+        joined: Option<EmergencyId>,
+        now: Timestamp,
+    ) -> Result<Option<Emergency>, AlertError> {
+        let name = self.claimer_name(&next).await;
+        let told = drafts(&next.emergency, &next.notices, name.as_deref(), now);
+        let change = Change { emergency: &next.emergency, joined, alerts: &told };
+        let Some(committed) = self.store.change(change).await? else { return Ok(None) };
+        self.publish(&next, committed).await;
+        Ok(Some(next.emergency))
+    }
+
+    async fn claimer_name(&self, next: &Next) -> Option<String> {
+        let contact = next.notices.iter().find_map(|t| match t {
+            Notice::Claimed(contact) => Some(*contact),
+            _ => None,
+        })?;
+        let link = self.trust.link_between(next.emergency.subject, contact).await.ok()??;
+        Some(link.contact_name)
+    }
+
+    /// Publishes an emergency as it stands: its first hints may be lost.
+    async fn publish_again(&self, emergency: &Emergency) {
+        let contacts = self.contacts_with_part(emergency.subject).await.unwrap_or_default();
+        let told = contacts.iter().filter(|_| emergency.active_at.is_some()).map(|l| l.contact).collect();
+        let next =
+            Next { emergency: emergency.clone(), notices: Vec::new(), hidden: emergency.apparent.is_some() };
+        self.publish(&next, Committed { told }).await;
+    }
+
+    /// Publishes every hint of a changed emergency: timers, watchers, inboxes and everybody with part in it look.
+    pub(in crate::alerts) async fn publish(&self, next: &Next, committed: Committed) {
+        let emergency = &next.emergency;
+        // Other nodes look when they hear that it changed.
+        self.rescheduled.notify_one();
+        self.bus.publish(Event::Visibility { subject: emergency.subject });
+        if !committed.told.is_empty() {
+            self.bus.publish(Event::Inbox(committed.told.into()));
+        }
+        self.bus.publish(self.change_event(next).await);
+    }
+
+    /// The event of a changed emergency, for those who see the change.
+    pub(in crate::alerts) async fn change_event(&self, next: &Next) -> Event {
+        let emergency = &next.emergency;
+        // A hint that cannot be addressed is not published: contacts find the change when they look by themselves.
+        let mut contacts = self.contacts_with_part(emergency.subject).await.unwrap_or_default();
+        contacts.retain(|l| emergency.active_at.is_some() && (l.hears_duress() || !next.hidden));
+        let subject = (!next.hidden).then_some(emergency.subject);
+        let people = contacts.iter().map(|l| l.contact).chain(subject).collect();
+        Event::Emergency { id: emergency.id, people }
+    }
+
+    /// Ends what is open before the account is deleted, and says so to contacts in words that outlive it. No check-in
+    /// fires any more.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub async fn forget(&self, subject: UserId) -> Result<(), AlertError> {
+        self.store.forget_check_ins(subject).await?;
+        for open in self.store.open_of(subject).await? {
+            let contacts = self.contacts_with_part(subject).await?;
+            let farewell = |contact: UserId| AlertDraft {
+                id: AlertId(derived("account deleted", &[open.id.0.as_bytes(), contact.0.as_bytes()])),
+                subject: contact,
+                template: "emergency.account_deleted",
+                params: BTreeMap::new(),
+                emergency: Some(open.id),
+                lane: Lane::Emergency,
+                ..self.draft_to(contact, AlertKind::EmergencyUpdate, Severity::Warning)
+            };
+            if open.active_at.is_some() {
+                let told: Vec<AlertDraft> = contacts.iter().map(|l| farewell(l.contact)).collect();
+                self.send(&told).await?;
+            }
+            let now = self.clock.now();
+            if let Some(next) = open.apply(Command::Forget, now) {
+                self.store_change(next, None, now).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What `user` sees of an emergency.
+    ///
+    /// # Errors
+    /// [`AlertError::NotFound`] if they have no part in it.
+    pub async fn view(&self, user: UserId, id: EmergencyId) -> Result<EmergencyView, AlertError> {
+        if let Some(own) = self.store.emergency_of(user, id).await? {
+            let deliveries = self.store.deliveries(own.id).await?;
+            return Ok(subject_view(&own, Some(&deliveries)));
+        }
+        let party = self.store.emergency_for(user, id, self.clock.now()).await?;
+        party.as_ref().and_then(contact_view).ok_or(AlertError::NotFound("emergency"))
+    }
+
+    /// A page of emergencies in one role, newest first.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub async fn list(
+        &self,
+        user: UserId,
+        role: Role,
+        state: Option<State>,
+        after: Option<EmergencyId>,
+        limit: u32,
+    ) -> Result<Vec<EmergencyView>, AlertError> {
+        let found = self.store.emergencies(user, role, state, after, limit, self.clock.now()).await?;
+        Ok(match role {
+            Role::Subject => {
+                let mut views = Vec::with_capacity(found.len());
+                for party in found {
+                    let deliveries = self.store.deliveries(party.emergency.id).await?;
+                    views.push(subject_view(&party.emergency, Some(&deliveries)));
+                }
+                views
+            }
+            Role::Contact => found.iter().filter_map(contact_view).collect(),
+        })
+    }
+
+    /// The open emergencies a person has part in, as they see them.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub async fn open_for(&self, user: UserId) -> Result<Vec<EmergencyView>, AlertError> {
+        let mut views = Vec::new();
+        for state in [State::Active, State::Countdown] {
+            views.extend(self.list(user, Role::Subject, Some(state), None, 100).await?);
+        }
+        views.extend(self.list(user, Role::Contact, Some(State::Active), None, 1_000).await?);
+        Ok(views)
+    }
+
+    /// Whether an emergency is the person's own.
+    ///
+    /// # Errors
+    /// [`AlertError::NotFound`] if not.
+    pub async fn check_own(&self, subject: UserId, id: EmergencyId) -> Result<(), AlertError> {
+        self.own(subject, id).await.map(|_| ())
+    }
+}
+
+/// Marks an alert as one of many: a provider shows it in place of the one before.
+pub(in crate::alerts) fn coalesce(draft: &mut AlertDraft) {
+    draft.params.insert("coalesced".to_owned(), "true".to_owned());
+}

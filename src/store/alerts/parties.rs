@@ -1,0 +1,82 @@
+//! Whose emergencies are whose to see.
+
+use super::emergencies::{EmergencyRow, emergencies};
+use crate::alerts::{Lane, Party, State};
+use crate::clock::Timestamp;
+use crate::error::Stored;
+use crate::id::{EmergencyId, UserId};
+use crate::store::database::Database;
+use crate::store::sql::{Sql, query, sql};
+use crate::trust::Role;
+
+#[derive(sqlx::FromRow)]
+struct PartyRow {
+    #[sqlx(flatten)]
+    emergency: EmergencyRow,
+    hears_duress: bool,
+}
+
+impl From<PartyRow> for Party {
+    fn from(row: PartyRow) -> Self {
+        Self { emergency: row.emergency.into(), hears_duress: row.hears_duress }
+    }
+}
+
+/// The emergencies that a contact has part in: told to contacts (never a countdown), by a link in force with `alerts`
+/// or `emergency_location` that was accepted before the emergency ended in the contact's eyes.
+macro_rules! parts {
+    ($($rest:tt)+) => {
+        emergencies!(and ", l.hears_duress"
+            "JOIN links l ON l.subject_id = e.subject_id
+             WHERE l.contact_id = $1 AND (l.expires_at IS NULL OR l.expires_at > $2) AND l.scopes & 3 <> 0
+             AND e.active_at IS NOT NULL AND l.accepted_at IS NOT NULL
+             AND coalesce(l.accepted_at < coalesce(CASE WHEN NOT l.hears_duress THEN e.apparent_at END, e.ended_at), true) "
+            $($rest)+
+        )
+    };
+}
+
+/// A page of those that show one state, the newest first.
+macro_rules! page {
+    ($dialect:ident) => {
+        " AND ($4::uuid IS NULL OR (e.opened_at, e.id) < (SELECT opened_at, id FROM emergencies WHERE id = $4))
+         ORDER BY e.opened_at DESC, e.id DESC LIMIT $5"
+    };
+}
+
+const AS_SUBJECT: Sql = emergencies!(and ", false AS hears_duress"
+    "WHERE e.subject_id = $1 AND $2::timestamptz IS NOT NULL
+     AND ($3::text IS NULL OR coalesce(e.apparent_state, e.state) = $3)" page!
+);
+const AS_CONTACT: Sql = parts!(
+    "AND ($3::text IS NULL OR coalesce(CASE WHEN NOT l.hears_duress THEN e.apparent_state END, e.state) = $3)" page!
+);
+
+/// An emergency, if the contact has part in it.
+pub(super) async fn one(
+    db: &Database,
+    contact: UserId,
+    id: EmergencyId,
+    now: Timestamp,
+) -> Stored<Option<Party>> {
+    let part = query(parts!("AND e.id = $3")).bind(contact).bind(now).bind(id);
+    Ok(db.one::<PartyRow>(Lane::Emergency, part).await?.map(Party::from))
+}
+
+/// A person's emergencies in one role.
+pub(super) async fn page(
+    db: &Database,
+    user: UserId,
+    role: Role,
+    state: Option<State>,
+    after: Option<EmergencyId>,
+    limit: u32,
+    now: Timestamp,
+) -> Stored<Vec<Party>> {
+    let found = query(match role {
+        Role::Subject => AS_SUBJECT,
+        Role::Contact => AS_CONTACT,
+    });
+    let found = found.bind(user).bind(now).bind(state).bind(after).bind(limit);
+    db.list(Lane::Routine, found, |row: PartyRow| row.into()).await
+}

@@ -1,0 +1,229 @@
+//! Fixes, written in groups and read by device in event order, and the trails of emergencies.
+
+mod trails;
+
+use super::database::Database;
+use super::failure::unreadable;
+use super::sql::{Statement, query, sql};
+use super::{postgres, sqlite};
+use crate::alerts::Lane;
+use crate::clock::Timestamp;
+use crate::error::{StoreError, Stored};
+use crate::geo::{Fix, Point};
+use crate::id::DeviceId;
+use crate::tracking::{FixBatch, FixStore, NewFix, StoredFix, event_order, page_start};
+use async_trait::async_trait;
+
+/// A query of fixes.
+macro_rules! fixes {
+    ($rest:literal) => {
+        concat!(
+            "SELECT device_id, fixed_at, seq, received_at, lat, lon, accuracy_m, altitude_m, speed_mps, course_deg, battery
+             FROM fixes ",
+            $rest
+        )
+    };
+}
+
+/// Fixes deleted in one transaction; others write between two of them.
+const DELETED_AT_ONCE: i64 = 2_000;
+
+/// Fixes, and the trails of emergencies: in a file of their own on SQLite, by day on PostgreSQL.
+pub struct Fixes {
+    db: Database,
+}
+
+impl Fixes {
+    pub(super) fn new(db: Database) -> Self {
+        Self { db }
+    }
+
+    pub(super) fn database(&self) -> &Database {
+        &self.db
+    }
+
+    /// Whether the store can take fixes now; answers within half a second.
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub async fn healthy(&self) -> Stored<()> {
+        self.db.healthy().await
+    }
+    /// What decides whether an answer is on the disk, as live connections have it.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn settings(&self) -> Stored<Vec<(String, String)>> {
+        self.db.settings().await
+    }
+    /// Stops taking calls and leaves everything whole.
+    pub async fn close(&self) {
+        self.db.close().await;
+    }
+
+    /// Deletes everything of these devices, and refuses what of theirs is still on its way.
+    pub(super) async fn forget(&self, devices: &[DeviceId]) -> Stored<()> {
+        for &device in devices {
+            match &self.db {
+                Database::Lite(db) => sqlite::refuse_fixes(db, device).await?,
+                Database::Pg(db) => postgres::refuse_fixes(db, device).await?,
+            }
+            self.forget_trails(device).await?;
+            let some = || {
+                query(
+                    "DELETE FROM fixes WHERE device_id = $1 AND (fixed_at, seq) IN
+                         (SELECT fixed_at, seq FROM fixes WHERE device_id = $1 ORDER BY fixed_at, seq LIMIT $2)",
+                )
+                .bind(device)
+                .bind(DELETED_AT_ONCE)
+            };
+            self.db.write_all(some).await?;
+            if let Database::Pg(_) = &self.db {
+                let numbers = || {
+                    query(
+                        "DELETE FROM fix_numbers WHERE device_id = $1 AND seq IN
+                             (SELECT seq FROM fix_numbers WHERE device_id = $1 ORDER BY seq LIMIT $2)",
+                    )
+                    .bind(device)
+                    .bind(DELETED_AT_ONCE)
+                };
+                self.db.write_all(numbers).await?;
+            }
+            let stream = || query("DELETE FROM streams WHERE device_id = $1").bind(device);
+            self.db.write(Lane::Routine, stream).await?;
+        }
+        Ok(())
+    }
+
+    /// Fixes of one device after a place in event order and before a time.
+    async fn track(
+        &self,
+        device: DeviceId,
+        after: (Timestamp, i64),
+        to: Timestamp,
+        limit: u32,
+    ) -> Stored<Vec<StoredFix>> {
+        let fixes = query(fixes!(
+            "WHERE device_id = $1 AND (fixed_at, seq) > ($2, $3) AND fixed_at < $4 ORDER BY fixed_at, seq LIMIT $5"
+        ));
+        let fixes = fixes.bind(device).bind(after.0).bind(after.1).bind(to).bind(limit);
+        let rows = self.db.all::<FixRow>(Lane::Routine, fixes).await?;
+        rows.into_iter().map(StoredFix::try_from).collect()
+    }
+
+    async fn fix(&self, lane: Lane, question: Statement) -> Stored<Option<StoredFix>> {
+        self.db.one::<FixRow>(lane, question).await?.map(StoredFix::try_from).transpose()
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct FixRow {
+    device_id: DeviceId,
+    fixed_at: Timestamp,
+    seq: i64,
+    received_at: Timestamp,
+    lat: f64,
+    lon: f64,
+    accuracy_m: Option<f64>,
+    altitude_m: Option<f64>,
+    speed_mps: Option<f64>,
+    course_deg: Option<f64>,
+    battery: Option<f64>,
+}
+
+impl TryFrom<FixRow> for StoredFix {
+    type Error = StoreError;
+    fn try_from(row: FixRow) -> Stored<Self> {
+        let fix = Fix {
+            seq: row.seq,
+            point: Point::new(row.lat, row.lon).ok_or_else(|| unreadable("fixes.lat"))?,
+            fixed_at: row.fixed_at,
+            accuracy_m: row.accuracy_m,
+            altitude_m: row.altitude_m,
+            speed_mps: row.speed_mps,
+            course_deg: row.course_deg,
+            battery: row.battery,
+        };
+        Ok(Self { device: row.device_id, fix, received_at: row.received_at })
+    }
+}
+
+/// The first `limit` in event order.
+fn first(mut found: Vec<StoredFix>, limit: u32) -> Vec<StoredFix> {
+    found.sort_unstable_by_key(event_order);
+    found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    found
+}
+
+/// The later of two.
+fn later(one: Option<StoredFix>, other: Option<StoredFix>) -> Option<StoredFix> {
+    one.into_iter().chain(other).max_by_key(|stored| stored.fix.order())
+}
+
+#[async_trait]
+impl FixStore for Fixes {
+    async fn record(&self, fixes: &[NewFix]) -> Stored<FixBatch> {
+        match &self.db {
+            Database::Lite(db) => sqlite::record(&db.writer, fixes).await,
+            Database::Pg(db) => postgres::record(db, fixes).await,
+        }
+    }
+
+    async fn known(&self, asked: &[(DeviceId, i64)]) -> Stored<Vec<(DeviceId, i64, Timestamp)>> {
+        match &self.db {
+            Database::Lite(db) => sqlite::known(db, asked).await,
+            Database::Pg(db) => postgres::known(db, asked).await,
+        }
+    }
+
+    async fn highest(&self, devices: &[DeviceId]) -> Stored<Vec<(DeviceId, i64)>> {
+        let highest = query(sql!(
+            lite "SELECT unhex(asked.value), (SELECT max(seq) FROM fixes WHERE device_id = unhex(asked.value)) AS highest
+                  FROM json_each($1) asked WHERE highest IS NOT NULL"
+            pg "SELECT asked.id, last.seq FROM unnest($1::uuid[]) asked (id) CROSS JOIN LATERAL
+                    (SELECT seq FROM fix_numbers WHERE device_id = asked.id ORDER BY seq DESC LIMIT 1) last"
+        ));
+        self.db.all(Lane::Routine, highest.bind(devices)).await
+    }
+
+    async fn last_seq(&self, device: DeviceId) -> Stored<i64> {
+        let last = query("SELECT last_seq FROM streams WHERE device_id = $1").bind(device);
+        Ok(self.db.one::<(i64,)>(Lane::Routine, last).await?.map_or(0, |(seq,)| seq))
+    }
+
+    async fn newest(&self, devices: &[DeviceId]) -> Stored<Option<StoredFix>> {
+        let mut newest = None;
+        for device in devices {
+            let last = query(fixes!("WHERE device_id = $1 ORDER BY fixed_at DESC, seq DESC LIMIT 1"));
+            newest = later(newest, self.fix(Lane::Emergency, last.bind(*device)).await?);
+        }
+        Ok(newest)
+    }
+
+    async fn at_or_before(&self, device: DeviceId, at: (Timestamp, i64)) -> Stored<Option<StoredFix>> {
+        let last = query(fixes!(
+            "WHERE device_id = $1 AND (fixed_at, seq) <= ($2, $3) ORDER BY fixed_at DESC, seq DESC LIMIT 1"
+        ));
+        self.fix(Lane::Routine, last.bind(device).bind(at.0).bind(at.1)).await
+    }
+
+    async fn between(
+        &self,
+        devices: &[DeviceId],
+        from: Timestamp,
+        to: Timestamp,
+        after: Option<(Timestamp, DeviceId, i64)>,
+        limit: u32,
+    ) -> Stored<Vec<StoredFix>> {
+        let mut found = Vec::new();
+        for device in devices {
+            let start = page_start(*device, from, after);
+            found.extend(self.track(*device, start, to, limit).await?);
+        }
+        Ok(first(found, limit))
+    }
+
+    async fn after(&self, device: DeviceId, after: (Timestamp, i64), limit: u32) -> Stored<Vec<StoredFix>> {
+        self.track(device, after, Timestamp::from_unix_ms(i64::MAX), limit).await
+    }
+}
