@@ -17,5 +17,6 @@ mod operations;
 mod push;
 mod retention;
 mod sockets;
+mod stored;
 mod visibility;
 mod zones;
