@@ -43,8 +43,9 @@ fn sqlstate(code: &str) -> Fault {
         _ if code == "57014" => Fault::Timeout,
         // Connection; intervention by the operator; system.
         Some("08" | "57" | "58") => Fault::Gone,
-        // Transaction rollback: serialization, deadlock.
+        // Transaction rollback: serialization, deadlock. A unique key that another call took just before.
         Some("40") => Fault::Conflict,
+        _ if code == "23505" => Fault::Conflict,
         // Wrong transaction state (a server that became read-only), resources, object not in state (locks).
         Some("25" | "53" | "55") => Fault::Busy,
         _ => Fault::Corrupt,

@@ -132,29 +132,6 @@ pub(super) async fn sent(db: &Database, user: UserId, from: i64, to: i64, at: Ti
     db.write(Lane::Routine, sent).await.map(|_| ())
 }
 
-#[derive(sqlx::FromRow)]
-struct DeliveryRow {
-    recipient_id: UserId,
-    alert_id: AlertId,
-    queued_at: Timestamp,
-    sent_at: Option<Timestamp>,
-    received_at: Option<Timestamp>,
-    seen_at: Option<Timestamp>,
-}
-
-impl From<DeliveryRow> for Delivery {
-    fn from(row: DeliveryRow) -> Self {
-        Self {
-            recipient: row.recipient_id,
-            alert: row.alert_id,
-            queued_at: row.queued_at,
-            sent_at: row.sent_at,
-            received_at: row.received_at,
-            seen_at: row.seen_at,
-        }
-    }
-}
-
 /// How far the raising alerts of an emergency have come. The one that tells of duress is none of them.
 pub(super) async fn of(db: &Database, emergency: EmergencyId) -> Stored<Vec<Delivery>> {
     let deliveries = query(sql!(
@@ -163,5 +140,13 @@ pub(super) async fn of(db: &Database, emergency: EmergencyId) -> Stored<Vec<Deli
          WHERE a.emergency_id = $1 AND a.kind = 'emergency' AND NOT a.covert
          ORDER BY " lite "a.rowid" pg "a.number" ", d.recipient_id"
     ));
-    db.list(Lane::Emergency, deliveries.bind(emergency), |row: DeliveryRow| row.into()).await
+    let delivery = |(recipient, alert, queued_at, sent_at, received_at, seen_at)| Delivery {
+        recipient,
+        alert,
+        queued_at,
+        sent_at,
+        received_at,
+        seen_at,
+    };
+    db.list(Lane::Emergency, deliveries.bind(emergency), delivery).await
 }

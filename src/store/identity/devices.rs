@@ -10,27 +10,10 @@ use crate::store::database::Database;
 use crate::store::identity::accounts::lock;
 use crate::store::sql::{Sql, query, sql};
 
-#[derive(sqlx::FromRow)]
-struct DeviceRow {
-    id: DeviceId,
-    user_id: UserId,
-    name: String,
-    platform: Platform,
-    tracked: bool,
-    created_at: Timestamp,
-}
+type DeviceRow = (DeviceId, UserId, String, Platform, bool, Timestamp);
 
-impl From<DeviceRow> for Device {
-    fn from(row: DeviceRow) -> Self {
-        Self {
-            id: row.id,
-            user: row.user_id,
-            name: row.name,
-            platform: row.platform,
-            tracked: row.tracked,
-            created_at: row.created_at,
-        }
-    }
+fn device((id, user, name, platform, tracked, created_at): DeviceRow) -> Device {
+    Device { id, user, name, platform, tracked, created_at }
 }
 
 pub(super) async fn page(
@@ -43,14 +26,14 @@ pub(super) async fn page(
         "SELECT id, user_id, name, platform, tracked, created_at FROM devices
          WHERE user_id = $1 AND " past "id" "$2" " AND removed_at IS NULL ORDER BY id LIMIT $3"
     ));
-    db.list(Lane::Routine, devices.bind(user).bind(after).bind(limit), |row: DeviceRow| row.into()).await
+    db.list(Lane::Routine, devices.bind(user).bind(after).bind(limit), device).await
 }
 
 pub(super) async fn one(db: &Database, id: DeviceId) -> Stored<Option<Device>> {
-    let device = query(
+    let one = query(
         "SELECT id, user_id, name, platform, tracked, created_at FROM devices WHERE id = $1 AND removed_at IS NULL",
     );
-    Ok(db.one::<DeviceRow>(Lane::Routine, device.bind(id)).await?.map(Device::from))
+    Ok(db.one(Lane::Routine, one.bind(id)).await?.map(device))
 }
 
 pub(super) async fn track(db: &Database, user: UserId, device: DeviceId) -> Stored<bool> {

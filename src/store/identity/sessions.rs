@@ -3,37 +3,12 @@
 use crate::alerts::Lane;
 use crate::clock::Timestamp;
 use crate::error::Stored;
-use crate::id::{DeviceId, SessionId, UserId};
+use crate::id::{DeviceId, SessionId};
 use crate::identity::{NewSession, Revoked, Rotation, Session};
 use crate::store::database::{Database, Tx};
 use crate::store::failure::unreadable;
 use crate::store::sql::{query, sql};
 use uuid::Uuid;
-
-#[derive(sqlx::FromRow)]
-struct SessionRow {
-    id: SessionId,
-    user_id: UserId,
-    device_id: DeviceId,
-    salt: Vec<u8>,
-    generation: i64,
-    rotated_at: Timestamp,
-    stepped_up_until: Timestamp,
-}
-
-impl From<SessionRow> for Session {
-    fn from(row: SessionRow) -> Self {
-        Self {
-            id: row.id,
-            user: row.user_id,
-            device: row.device_id,
-            salt: row.salt,
-            generation: row.generation,
-            rotated_at: row.rotated_at,
-            stepped_up_until: row.stepped_up_until,
-        }
-    }
-}
 
 /// Makes or goes on with the device, then opens the session. `false` leaves everything as it was.
 pub(super) async fn open(db: &Database, new: &NewSession) -> Stored<bool> {
@@ -73,8 +48,19 @@ pub(super) async fn open(db: &Database, new: &NewSession) -> Stored<bool> {
 
 /// The session. Those of a removed device are deleted with it.
 pub(super) async fn one(db: &Database, id: SessionId) -> Stored<Option<Session>> {
-    let session = query("SELECT * FROM sessions WHERE id = $1").bind(id);
-    Ok(db.one::<SessionRow>(Lane::Routine, session).await?.map(Session::from))
+    let session = query(
+        "SELECT id, user_id, device_id, salt, generation, rotated_at, stepped_up_until FROM sessions WHERE id = $1",
+    );
+    let session = db.one(Lane::Routine, session.bind(id)).await?;
+    Ok(session.map(|(id, user, device, salt, generation, rotated_at, stepped_up_until)| Session {
+        id,
+        user,
+        device,
+        salt,
+        generation,
+        rotated_at,
+        stepped_up_until,
+    }))
 }
 
 /// The next generation, the same successor again, or the end of a session whose token was used twice.

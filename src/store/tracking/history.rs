@@ -4,48 +4,21 @@ use super::states::StateRow;
 use crate::alerts::Lane;
 use crate::clock::Timestamp;
 use crate::error::Stored;
-use crate::id::{DeviceId, GeofenceId, TransitionId, UserId};
+use crate::id::DeviceId;
 use crate::store::database::Database;
 use crate::store::sql::{query, sql};
-use crate::tracking::{FenceState, StoredTransition, Transition, Trigger};
-
-#[derive(sqlx::FromRow)]
-struct TransitionRow {
-    id: TransitionId,
-    owner_id: UserId,
-    device_id: DeviceId,
-    geofence_id: GeofenceId,
-    kind: Trigger,
-    at: Timestamp,
-    seq: i64,
-    initial: bool,
-    late: bool,
-    retracted: bool,
-}
-
-impl From<TransitionRow> for StoredTransition {
-    fn from(row: TransitionRow) -> Self {
-        let transition = Transition {
-            id: row.id,
-            owner: row.owner_id,
-            device: row.device_id,
-            fence: row.geofence_id,
-            kind: row.kind,
-            at: row.at,
-            seq: row.seq,
-            initial: row.initial,
-            late: row.late,
-        };
-        Self { transition, retracted: row.retracted }
-    }
-}
+use crate::tracking::{FenceState, StoredTransition, Transition};
 
 pub(super) async fn since(db: &Database, device: DeviceId, from: Timestamp) -> Stored<Vec<StoredTransition>> {
     let history = query(sql!(
         "SELECT id, owner_id, device_id, geofence_id, kind, at, seq, initial, late, retracted FROM transitions
          WHERE device_id = $1 AND at >= $2 ORDER BY at, seq, " lite "rowid" pg "number"
     ));
-    db.list(Lane::Routine, history.bind(device).bind(from), |row: TransitionRow| row.into()).await
+    let stored = |(id, owner, device, fence, kind, at, seq, initial, late, retracted)| {
+        let transition = Transition { id, owner, device, fence, kind, at, seq, initial, late };
+        StoredTransition { transition, retracted }
+    };
+    db.list(Lane::Routine, history.bind(device).bind(from), stored).await
 }
 
 pub(super) async fn states_before(

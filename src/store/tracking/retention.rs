@@ -3,45 +3,12 @@
 use crate::alerts::Lane;
 use crate::clock::Timestamp;
 use crate::error::Stored;
-use crate::id::{DeviceId, EmergencyId, UserId};
+use crate::id::{DeviceId, UserId};
 use crate::store::Store;
 use crate::store::sql::{query, sql};
 use crate::store::value::Millis;
 use crate::tracking::{Incident, Keeper, RetentionStore};
 use async_trait::async_trait;
-
-#[derive(sqlx::FromRow)]
-struct KeeperRow {
-    id: DeviceId,
-    user_id: UserId,
-    retention_ms: Option<Millis>,
-    held_from: Option<Timestamp>,
-}
-
-impl From<KeeperRow> for Keeper {
-    fn from(row: KeeperRow) -> Self {
-        Self {
-            device: row.id,
-            user: row.user_id,
-            retention: row.retention_ms.map(|ms| ms.0),
-            held_from: row.held_from,
-        }
-    }
-}
-
-#[derive(sqlx::FromRow)]
-struct IncidentRow {
-    id: EmergencyId,
-    trail_from: Timestamp,
-    ended_at: Option<Timestamp>,
-    shown_to: Option<Timestamp>,
-}
-
-impl From<IncidentRow> for Incident {
-    fn from(row: IncidentRow) -> Self {
-        Self { emergency: row.id, from: row.trail_from, to: row.ended_at, shown_to: row.shown_to }
-    }
-}
 
 #[async_trait]
 impl RetentionStore for Store {
@@ -51,7 +18,13 @@ impl RetentionStore for Store {
                  WHERE c.subject_id = d.user_id AND (c.state <> 'waiting') = " lite "0" pg "false" ") AS held_from
              FROM devices d JOIN accounts a ON a.id = d.user_id WHERE " past "d.id" "$1" " ORDER BY d.id LIMIT $2"
         ));
-        self.db.list(Lane::Routine, devices.bind(after).bind(limit), |row: KeeperRow| row.into()).await
+        let keeper = |(device, user, retention, held_from): (_, _, Option<Millis>, _)| Keeper {
+            device,
+            user,
+            retention: retention.map(|ms| ms.0),
+            held_from,
+        };
+        self.db.list(Lane::Routine, devices.bind(after).bind(limit), keeper).await
     }
 
     async fn incidents(&self, user: UserId, since: Timestamp) -> Stored<Vec<Incident>> {
@@ -59,7 +32,8 @@ impl RetentionStore for Store {
             "SELECT id, trail_from, ended_at, coalesce(apparent_at, ended_at) AS shown_to FROM emergencies
              WHERE subject_id = $1 AND (ended_at IS NULL OR ended_at >= $2) ORDER BY opened_at, id",
         );
-        self.db.list(Lane::Routine, incidents.bind(user).bind(since), |row: IncidentRow| row.into()).await
+        let incident = |(emergency, from, to, shown_to)| Incident { emergency, from, to, shown_to };
+        self.db.list(Lane::Routine, incidents.bind(user).bind(since), incident).await
     }
 
     async fn every_device_of(&self, user: UserId) -> Stored<Vec<DeviceId>> {

@@ -2,43 +2,14 @@
 
 use crate::alerts::Lane;
 use crate::clock::Timestamp;
-use crate::error::{StoreError, Stored};
-use crate::id::{EmergencyId, UserId};
+use crate::error::Stored;
+use crate::id::UserId;
 use crate::store::database::Database;
-use crate::store::failure::unreadable;
 use crate::store::sql::{query, sql};
 use crate::trust::{Disclosed, Disclosure};
 
 /// Rows deleted in one transaction.
 const AT_ONCE: i64 = 500;
-
-#[derive(sqlx::FromRow)]
-struct DisclosureRow {
-    id: i64,
-    viewer_id: UserId,
-    viewer_name: String,
-    basis: String,
-    emergency_id: Option<EmergencyId>,
-    first_at: Timestamp,
-    last_at: Timestamp,
-    fixes: i64,
-}
-
-impl TryFrom<DisclosureRow> for Disclosure {
-    type Error = StoreError;
-    fn try_from(row: DisclosureRow) -> Stored<Self> {
-        Ok(Self {
-            row: row.id,
-            viewer: row.viewer_id,
-            viewer_name: row.viewer_name,
-            basis: row.basis,
-            emergency: row.emergency_id,
-            first_at: row.first_at,
-            last_at: row.last_at,
-            fixes: u64::try_from(row.fixes).map_err(|_| unreadable("disclosures.fixes"))?,
-        })
-    }
-}
 
 /// Adds to the row of each key; of people who are gone there is none.
 pub(super) async fn add(db: &Database, lane: Lane, disclosed: &[Disclosed]) -> Stored<()> {
@@ -75,13 +46,25 @@ pub(super) async fn page(
     limit: u32,
 ) -> Stored<Vec<Disclosure>> {
     let listed = query(sql!(
-        "SELECT d.id, d.viewer_id, v.display_name AS viewer_name, d.basis, d.emergency_id, d.first_at, d.last_at, d.fixes
+        "SELECT d.id, d.viewer_id, v.display_name, d.basis, d.emergency_id, d.first_at, d.last_at, d.fixes
          FROM disclosures d JOIN accounts v ON v.id = d.viewer_id
          WHERE d.subject_id = $1 AND d.id < $2 AND " pg "NOT d.covert" lite "d.covert = 0" " ORDER BY d.id DESC LIMIT $3"
     ));
     let listed = listed.bind(subject).bind(after.unwrap_or(i64::MAX)).bind(limit);
-    let rows = db.all::<DisclosureRow>(Lane::Routine, listed).await?;
-    rows.into_iter().map(Disclosure::try_from).collect()
+    let disclosure = |(row, viewer, viewer_name, basis, emergency, first_at, last_at, fixes): (
+        _,
+        _,
+        _,
+        _,
+        _,
+        _,
+        _,
+        i64,
+    )| {
+        let fixes = fixes.unsigned_abs();
+        Disclosure { row, viewer, viewer_name, basis, emergency, first_at, last_at, fixes }
+    };
+    db.list(Lane::Routine, listed, disclosure).await
 }
 
 /// Deletes those that were last added to before then. Several nodes may do so at once.

@@ -7,7 +7,7 @@ pub(in crate::store) use visits::commit_visits;
 
 use crate::alerts::Lane;
 use crate::clock::Timestamp;
-use crate::error::{StoreError, Stored};
+use crate::error::Stored;
 use crate::geo::{Area, Point, RawShape, Shape};
 use crate::id::{UserId, ZoneId};
 use crate::store::database::Database;
@@ -15,7 +15,7 @@ use crate::store::failure::unreadable;
 use crate::store::sql::{Sql, Statement, query, sql};
 use crate::store::value::Json;
 use crate::store::{Store, postgres};
-use crate::tracking::{Severity, Zone, ZoneChanges, ZoneDraft, ZoneStore, ZoneVisit, nearest};
+use crate::tracking::{Zone, ZoneChanges, ZoneDraft, ZoneStore, ZoneVisit, nearest};
 use async_trait::async_trait;
 use std::sync::Arc;
 
@@ -26,30 +26,6 @@ const IN_BOX: Sql = Sql {
            WHERE b.east >= $1 AND b.north >= $2 AND b.west <= $3 AND b.south <= $4",
     pg: postgres::ZONES_IN_BOX,
 };
-
-#[derive(sqlx::FromRow)]
-struct ZoneRow {
-    id: ZoneId,
-    name: String,
-    shape: Json<RawShape>,
-    severity: Severity,
-    revision: i64,
-    updated_at: Timestamp,
-}
-
-impl TryFrom<ZoneRow> for Zone {
-    type Error = StoreError;
-    fn try_from(row: ZoneRow) -> Stored<Self> {
-        Ok(Self {
-            id: row.id,
-            name: row.name,
-            shape: Arc::new(Shape::try_from(row.shape.0).map_err(|_| unreadable("zones.shape"))?),
-            severity: row.severity,
-            revision: row.revision,
-            updated_at: row.updated_at,
-        })
-    }
-}
 
 /// The box of a zone, or of changes.
 #[derive(sqlx::FromRow)]
@@ -75,7 +51,11 @@ struct ChangeRow {
 }
 
 async fn all(db: &Database, zones: Statement) -> Stored<Vec<Zone>> {
-    db.all::<ZoneRow>(Lane::Routine, zones).await?.into_iter().map(Zone::try_from).collect()
+    let zone = |(id, name, shape, severity, revision, updated_at): (_, _, Json<RawShape>, _, _, _)| {
+        let shape = Arc::new(Shape::try_from(shape.0).map_err(|_| unreadable("zones.shape"))?);
+        Ok(Zone { id, name, shape, severity, revision, updated_at })
+    };
+    db.all(Lane::Routine, zones).await?.into_iter().map(zone).collect()
 }
 
 #[async_trait]
