@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const MAY_USE: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("clock", &[]),
-    ("runtime", &[]),
+    ("runtime", &["clock", "error"]),
     ("role", &[]),
     ("id", &["clock"]),
     ("geo", &["clock"]),

@@ -21,6 +21,7 @@ mod telling;
 mod text;
 mod timers;
 mod view;
+mod words;
 mod zones;
 
 pub use alert::{

@@ -2,10 +2,11 @@
 
 use super::retention::Unwiped;
 use super::telling::drafts;
+use super::words::Aside;
 use super::{
-    AlertDraft, AlertError, AlertKind, AlertView, AlertsStore, Change, Command, Committed, DeliveryState,
-    Emergency, EmergencyView, EndWith, Lane, Manner, Next, Note, Opening, Party, Raise, Raised, Recipients,
-    State, contact_view, subject_view,
+    AlertDraft, AlertError, AlertKind, AlertView, AlertsStore, Command, Committed, DeliveryState, Emergency,
+    EmergencyView, EndWith, Lane, Manner, Next, Note, Opening, Party, Raise, Raised, Recipients, State,
+    contact_view, subject_view,
 };
 use crate::bus::{Bus, Event};
 use crate::clock::{Clock, Timestamp};
@@ -52,6 +53,7 @@ pub struct Alerts {
     pub(super) clock: Clock,
     pub(super) rescheduled: Notify,
     pub(super) sweeping: Mutex<Unwiped>,
+    pub(super) aside: Aside,
 }
 
 impl Alerts {
@@ -71,6 +73,7 @@ impl Alerts {
             clock,
             rescheduled: Notify::new(),
             sweeping: Mutex::default(),
+            aside: Aside::default(),
         })
     }
 
@@ -102,13 +105,18 @@ impl Alerts {
                 countdown: raise.countdown,
             };
             let next = Emergency::open(opening, now);
-            let mut told = drafts(&next.emergency, &next.tell, None, now);
-            if coalesced {
-                told.iter_mut().for_each(coalesce);
-            }
-            match self.store.raise(&next.emergency, id, &told).await? {
+            let told = || {
+                let mut told = drafts(&next.emergency, &next.tell, None, now);
+                if coalesced {
+                    told.iter_mut().for_each(coalesce);
+                }
+                told
+            };
+            let (raised, stored) = self.open(&next.emergency, id, told).await?;
+            match raised {
                 Raised::Opened(committed) => {
                     metrics::counter!("cima_emergencies_opened_total").increment(1);
+                    let next = Next { emergency: stored, ..next };
                     self.ring(&next, committed).await;
                     return Ok(accepted(next.emergency, true, notes));
                 }
@@ -229,9 +237,8 @@ impl Alerts {
         now: Timestamp,
     ) -> Result<Option<Emergency>, AlertError> {
         let name = self.claimer_name(&next).await;
-        let told = drafts(&next.emergency, &next.tell, name.as_deref(), now);
-        let change = Change { emergency: &next.emergency, joined, alerts: &told };
-        let Some(committed) = self.store.change(change).await? else { return Ok(None) };
+        let told = || drafts(&next.emergency, &next.tell, name.as_deref(), now);
+        let Some(committed) = self.change(&next.emergency, joined, told).await? else { return Ok(None) };
         self.ring(&next, committed).await;
         Ok(Some(next.emergency))
     }

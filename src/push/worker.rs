@@ -9,11 +9,11 @@ use super::{ClaimKey, Claimed, Provider, PushStore, Queue, SendOutcome, Settled,
 use crate::bus::{Bus, Event};
 use crate::clock::{Clock, Timestamp};
 use crate::id::derived;
-use crate::runtime::Tasks;
+use crate::runtime::{Backoff, Panicked, SetAside, Tasks, Writes, attempt, caught};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Mutex, Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 /// Sends in flight of one worker.
@@ -26,8 +26,16 @@ const CLAIM: usize = 16;
 const POLL: Duration = Duration::from_secs(1);
 /// An emergency that is due but could not be claimed is looked at so often.
 const POLL_EMERGENCY: Duration = Duration::from_millis(200);
-/// Between tries while the store does not answer.
-const RETRY: Duration = Duration::from_millis(200);
+/// Between tries while the store does not answer, at first and at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(1));
+/// What a delivery is given up for whose send panicked.
+const PANIC: &str = "panic";
+/// What a delivery is given up for of which nothing else can be written down.
+const REFUSED: &str = "refused";
+/// Sends of an emergency that may panic before it is given up.
+const PANICS: u32 = 3;
+/// What is set aside here.
+const UNIT: &str = "delivery";
 /// Sends in flight are waited for so long at a stop.
 const GRACE: Duration = Duration::from_secs(1);
 /// A lease outlives its send by so much.
@@ -60,6 +68,9 @@ pub(super) struct Worker {
     in_flight: HashMap<ClaimKey, Claimed>,
     /// Known, and not written down yet.
     settled: Vec<Settled>,
+    writes: Writes,
+    backoff: Backoff,
+    aside: SetAside,
     give_up: CancellationToken,
     results: (mpsc::Sender<Sent>, mpsc::Receiver<Sent>),
 }
@@ -89,23 +100,37 @@ impl Worker {
             gates: Gates::new(queue.urgency, of_a_service),
             in_flight: HashMap::new(),
             settled: Vec::new(),
+            writes: Writes::of(UNIT, "cima_push_store_failures_total", Backoff::between(RETRY.0, RETRY.1)),
+            backoff: Backoff::between(RETRY.0, RETRY.1),
+            aside: SetAside::of(UNIT),
             give_up: CancellationToken::new(),
             results: mpsc::channel(SLOTS),
         }
     }
 
+    /// Starts the task. What it knows outlives its death.
+    pub(super) fn start_task(self) {
+        let tasks = self.tasks.clone();
+        let worker = Arc::new(Mutex::new(self));
+        tasks.keep("push_worker", move || {
+            let worker = Arc::clone(&worker);
+            async move { worker.lock().await.run().await }
+        });
+    }
+
     /// Until the node stops; what is in flight then is given a moment, and given back.
-    pub(super) async fn run(mut self) {
+    async fn run(&mut self) {
         let stop = self.tasks.stop();
         while !stop.is_cancelled() {
             let written = self.write_down().await;
+            let pause = if written { Duration::ZERO } else { self.backoff.pause() };
             let next = self.take_what_is_due().await;
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some(sent) = self.results.1.recv() => self.note_all(sent),
                 () = self.bell.notified() => {}
                 () = self.clock.sleep_until(next) => {}
-                () = tokio::time::sleep(RETRY), if !written => {}
+                () = tokio::time::sleep(pause), if !written => {}
             }
         }
         self.wind_up().await;
@@ -136,19 +161,33 @@ impl Worker {
         if self.settled.is_empty() {
             return true;
         }
-        match self.store.settle_pushes(self.queue.urgency, &self.settled, self.clock.now()).await {
-            Ok(told) => {
-                self.settled.clear();
-                if !told.is_empty() {
-                    self.bus.publish(Event::Inbox(told.into()));
-                }
-                true
-            }
+        let (store, urgency, now) = (Arc::clone(&self.store), self.queue.urgency, self.clock.now());
+        let parts = self.writes.once(
+            &self.settled,
+            |part| {
+                let store = Arc::clone(&store);
+                Box::pin(async move { store.settle_pushes(urgency, part, now).await })
+            },
+            |one| ids(&one.key),
+        );
+        let parts = match parts.await {
+            Ok(parts) => parts,
             Err(error) => {
                 tracing::warn!(%error, "what became of pushes could not be stored; it is tried again");
-                false
+                return false;
+            }
+        };
+        self.backoff.reset();
+        let written = std::mem::take(&mut self.settled);
+        for part in parts {
+            match part.answer {
+                Some(told) if told.is_empty() => {}
+                Some(told) => self.bus.publish(Event::Inbox(told.into())),
+                // Given up, so that it is not sent for ever. If that is refused too, its lease ends.
+                None => self.settled.extend(written[part.units].iter().filter_map(given_up)),
             }
         }
+        self.settled.is_empty()
     }
 
     /// Claims and starts what is due; when to look again.
@@ -184,7 +223,12 @@ impl Worker {
             (false, Urgency::Routine) => now + POLL,
         };
         for one in claimed {
-            self.start(one, now);
+            let key = one.key;
+            if let Err(panicked) = attempt(|| self.start(one, now)) {
+                self.aside.note(ids(&key), panicked);
+                self.in_flight.remove(&key);
+                self.settled.push(Settled { key, settlement: Settlement::Dead(PANIC) });
+            }
         }
         look_again
     }
@@ -204,12 +248,16 @@ impl Worker {
             let (provider, results) = (Arc::clone(&self.provider), self.results.0.clone());
             let (give_up, within) = (self.give_up.clone(), patience(self.queue.urgency));
             self.tasks.spawn("push_send", async move {
-                let send = provider.send(&claimed.notification, &claimed.target);
+                let send = async { provider.send(&claimed.notification, &claimed.target).await };
                 let outcome = tokio::select! {
                     () = give_up.cancelled() => return,
-                    outcome = tokio::time::timeout(within, send) => outcome,
+                    outcome = tokio::time::timeout(within, caught(send)) => outcome,
                 };
-                let outcome = outcome.unwrap_or(SendOutcome::retry("timeout"));
+                let outcome = match outcome {
+                    Ok(Ok(outcome)) => outcome,
+                    Ok(Err(panicked)) => after_panic(&claimed, &panicked),
+                    Err(_) => SendOutcome::retry("timeout"),
+                };
                 // There is a place for each that is in flight; the worker may have ended meanwhile.
                 let _ = results.send(Sent { claimed, outcome }).await;
             });
@@ -227,6 +275,8 @@ impl Worker {
         self.in_flight.remove(&claimed.key);
         self.count(&claimed, outcome.word());
         let verdict = match outcome {
+            // The fault is here, and no other delivery's.
+            SendOutcome::Retry { fault: PANIC, .. } => Verdict::Served,
             SendOutcome::Retry { after: Some(asked), .. } => Verdict::Asked(asked),
             SendOutcome::Retry { after: None, .. } => Verdict::Failed,
             SendOutcome::Accepted | SendOutcome::Unregistered { .. } | SendOutcome::Rejected { .. } => {
@@ -243,6 +293,10 @@ impl Worker {
         match outcome {
             SendOutcome::Accepted => Settlement::Accepted,
             SendOutcome::Unregistered { since } => Settlement::Gone(*since),
+            SendOutcome::Rejected { fault: PANIC } => {
+                self.aside.note(ids(&claimed.key), PANIC);
+                Settlement::Dead(PANIC)
+            }
             SendOutcome::Rejected { fault } => {
                 tracing::warn!(channel, fault, alert = %claimed.key.alert, "a push was refused for good");
                 Settlement::Dead(fault)
@@ -265,6 +319,26 @@ impl Worker {
             metrics::histogram!("cima_push_handed_over_seconds", &labels).record(waited);
         }
     }
+}
+
+/// A send that panicked would panic again. An emergency is tried again all the same, in its turn, before it is given up.
+fn after_panic(claimed: &Claimed, panicked: &Panicked) -> SendOutcome {
+    tracing::error!(delivery = ids(&claimed.key), reason = %panicked, "the send of a push died");
+    match claimed.notification.urgency {
+        Urgency::Emergency if claimed.tries + 1 < PANICS => SendOutcome::retry(PANIC),
+        Urgency::Emergency | Urgency::Routine => SendOutcome::Rejected { fault: PANIC },
+    }
+}
+
+/// What is written down instead of something that the store refuses.
+fn given_up(refused: &Settled) -> Option<Settled> {
+    let dead = Settlement::Dead(REFUSED);
+    (refused.settlement != dead).then_some(Settled { key: refused.key, settlement: dead })
+}
+
+/// The ids of a delivery, for the log.
+fn ids(key: &ClaimKey) -> String {
+    format!("{} {}", key.alert, key.endpoint)
 }
 
 /// Spreads the tries of different deliveries.
@@ -408,7 +482,7 @@ mod tests {
             clock.clone(),
             &tasks,
         );
-        tasks.spawn("push_worker", worker.run());
+        worker.start_task();
         let done = async {
             while deliveries.settled().len() < settlements {
                 tokio::time::sleep(Duration::from_millis(5)).await;
