@@ -15,7 +15,8 @@
 //!   check-ins).
 //! - **Cellar**: [`store`] (everything that must not be lost).
 //! - **Notebook**: [`journal`] (what was acked and is on its way to the store of fixes).
-//! - **Doors**, which hold no rules: [`http`] (REST), [`stream`] (the WebSocket), before [`services`] (the rooms).
+//! - **Doors**, which hold no rules: [`http`] (REST), [`stream`] (the WebSocket), before [`services`] (the domains) and
+//!   [`usecases`] (what takes more than one of them).
 //! - **House**: [`app`] (wires it all), [`role`] (which part of it a node does), [`config`] (settings), [`cli`] (commands), [`doctor`], [`telemetry`], and
 //!   [`client`] and [`demo`], which only know the public contract.
 
@@ -43,3 +44,4 @@ pub mod stream;
 pub mod telemetry;
 pub mod tracking;
 pub mod trust;
+pub mod usecases;

@@ -21,6 +21,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("tracking", &["id", "clock", "geo", "error", "runtime", "bus", "trust"]),
     ("alerts", &["id", "clock", "geo", "error", "runtime", "bus", "trust", "tracking"]),
     ("services", &["id", "clock", "error", "bus", "push", "identity", "trust", "tracking", "alerts"]),
+    (
+        "usecases",
+        &[
+            "id", "clock", "geo", "error", "runtime", "bus", "push", "identity", "trust", "tracking",
+            "alerts", "services",
+        ],
+    ),
     ("store", &["id", "clock", "geo", "error", "push", "identity", "trust", "tracking", "alerts"]),
     ("journal", &["id", "clock", "geo", "error", "runtime", "tracking"]),
     ("http", DOOR),
@@ -30,7 +37,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 const BASE: &[&str] = &["id", "clock", "geo", "error", "runtime"];
 const DOOR: &[&str] = &[
     "id", "clock", "geo", "error", "runtime", "bus", "push", "identity", "trust", "tracking", "alerts",
-    "services", "role", "http", "stream",
+    "services", "usecases", "role", "http", "stream",
 ];
 
 /// Libraries that only some parts may use.

@@ -8,6 +8,7 @@ use super::page::{self, Id, Page, PageQuery, Query};
 use crate::id::DeviceId;
 use crate::identity::Device;
 use crate::services::Services;
+use crate::usecases::devices;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -58,12 +59,7 @@ async fn change_device(
     Id(id): Id<DeviceId>,
     Body(given): Body<DevicePatch>,
 ) -> Result<Json<Device>, Problem> {
-    let before = services.identity.device(caller.user, id).await?;
-    let device = services.identity.set_tracked(caller.user, id, given.tracked).await?;
-    if device.tracked || before.tracked {
-        services.tracking.tracked_changed(caller.user, device.tracked.then_some(id));
-    }
-    Ok(Json(device))
+    Ok(Json(devices::set_tracked(&services, caller, id, given.tracked).await?))
 }
 
 /// Removes a device: its sockets close, its tokens are not believed any more.
@@ -78,10 +74,6 @@ async fn remove_device(
     Access(caller): Access,
     Id(id): Id<DeviceId>,
 ) -> Result<StatusCode, Problem> {
-    let before = services.identity.device(caller.user, id).await?;
-    services.identity.remove_device(caller.user, id).await?;
-    if before.tracked {
-        services.tracking.tracked_changed(caller.user, None);
-    }
+    devices::remove(&services, caller, id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

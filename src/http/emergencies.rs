@@ -7,16 +7,12 @@ use super::body::{OptionalBody, Unread, read};
 use super::docs::{BadPin, BadQuery, Conflicting, Missing, NoAccess, NoToken, Unusable};
 use super::idempotency::{IdempotencyKey, created};
 use super::page::{self, Id, Page, Query};
-use crate::alerts::{
-    Accepted, Emergency, EmergencyView, EndWith, Manner, Note, Raise, RaiseIn, State as Standing,
-    subject_view,
-};
-use crate::geo::Fix;
+use crate::alerts::{Accepted, EmergencyView, EndWith, Note, RaiseIn, State as Standing};
 use crate::id::{EmergencyId, UserId};
-use crate::identity::{Caller, PinOutcome};
-use crate::runtime::detach;
+use crate::identity::Caller;
 use crate::services::Services;
 use crate::trust::Role;
+use crate::usecases::emergencies::{self, shown};
 use axum::Json;
 use axum::body::Body as RawBody;
 use axum::extract::State;
@@ -85,20 +81,16 @@ async fn raise_emergency(
     body: RawBody,
 ) -> Result<(StatusCode, Json<AcceptedView>), Problem> {
     let (value, too_large) = read_raise(body).await;
-    let mut raise = Raise::read(&value, services.clock.now(), services.tracking.retention());
+    let mut raise = emergencies::read_raise(&services, &value);
     if too_large {
         raise.notes.retain(|note| note.field != "body");
         raise.notes.push(Note { field: "body", code: "too_large" });
     }
     let key = IdempotencyKey::lenient(&headers);
     raise.id = raise.id.or(key.id(caller.user.0.as_bytes(), "/v1/emergencies").map(EmergencyId));
-    let numbered = raise.fix.clone().filter(|_| raise.fix_is_numbered);
-    let accepted = services.alerts.raise(caller.user, Some(caller.device), raise).await;
-    if let Some(fix) = numbered {
-        put_into_track(services, caller, fix);
-    }
-    let Accepted { id, emergency, opened, copies, copies_max, notes } = accepted?;
-    let view = shown(&emergency, &caller);
+    let accepted = emergencies::raise(&services, caller, raise).await?;
+    let Accepted { id, emergency, opened, copies, copies_max, notes } = accepted;
+    let view = shown(&emergency, caller);
     let joined = emergency.joined.contains(&id).then(|| emergency.joined.clone());
     let answer = AcceptedView { id, state: view.state, copies, copies_max, joined, notes, emergency: view };
     Ok((created(opened), Json(answer)))
@@ -110,25 +102,6 @@ async fn read_raise(body: RawBody) -> (Value, bool) {
         Ok(bytes) => (serde_json::from_slice(&bytes).unwrap_or(Value::Null), bytes.len() > RAISE),
         Err(Unread::TooLarge) => (Value::Null, true),
         Err(Unread::Broken | Unread::Slow) => (Value::Null, false),
-    }
-}
-
-/// The fix of a raise goes the usual way beside it; nobody waits for that.
-fn put_into_track(services: Services, caller: Caller, fix: Fix) {
-    detach("fix of a raise", async move {
-        let Ok(tracked) = services.identity.tracked_or(caller.user, caller.device).await else { return };
-        let way_in = services.tracking.attach(caller.user, caller.device, tracked);
-        services.tracking.ingest(&way_in, vec![fix], false, Box::new(|_| ()));
-    });
-}
-
-/// The subject's own emergency as an answer to a change of it. A distress token reads nothing: neither who is on it
-/// nor what another device said.
-fn shown(emergency: &Emergency, caller: &Caller) -> EmergencyView {
-    let view = subject_view(emergency, None);
-    match caller.session() {
-        Some(_) => view,
-        None => EmergencyView { claims: Vec::new(), message: None, ..view },
     }
 }
 
@@ -254,7 +227,7 @@ async fn resolve_emergency(
     Id(id): Id<EmergencyId>,
     OptionalBody(given): OptionalBody<End>,
 ) -> Result<Json<EmergencyView>, Problem> {
-    end(&services, &caller, id, EndWith::Resolve, given).await
+    end(&services, caller, id, EndWith::Resolve, given).await
 }
 
 /// It was no emergency.
@@ -271,23 +244,17 @@ async fn cancel_emergency(
     Id(id): Id<EmergencyId>,
     OptionalBody(given): OptionalBody<End>,
 ) -> Result<Json<EmergencyView>, Problem> {
-    end(&services, &caller, id, EndWith::Cancel, given).await
+    end(&services, caller, id, EndWith::Cancel, given).await
 }
 
-/// Ends one's own emergency. Which PIN it was decides what is stored and nothing of the answer.
 async fn end(
     services: &Services,
-    caller: &Caller,
+    caller: Caller,
     id: EmergencyId,
     with: EndWith,
     given: End,
 ) -> Result<Json<EmergencyView>, Problem> {
-    services.alerts.check_own(caller.user, id).await?;
-    let manner = match services.identity.check_pin(caller.user, given.pin.as_deref()).await? {
-        PinOutcome::Accepted => Manner::True,
-        PinOutcome::Duress => Manner::Duress,
-    };
-    let emergency = services.alerts.end(caller.user, id, with, manner).await?;
+    let emergency = emergencies::end(services, caller, id, with, given.pin.as_deref()).await?;
     Ok(Json(shown(&emergency, caller)))
 }
 

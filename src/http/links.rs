@@ -8,7 +8,8 @@ use super::idempotency::{IdempotencyKey, created};
 use super::page::{self, Id, Page, Query};
 use crate::id::LinkId;
 use crate::services::Services;
-use crate::trust::{LinkIn, LinkPatch, LinkState, Role, Scopes, TrustLink};
+use crate::trust::{LinkIn, LinkPatch, Role, Scopes, TrustLink};
+use crate::usecases::links;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -41,20 +42,9 @@ async fn create_link(
     key: IdempotencyKey,
     Body(mut given): Body<LinkIn>,
 ) -> Result<(StatusCode, Json<TrustLink>), Problem> {
-    if given.scopes.grants_position() {
-        services.identity.require_step_up(&caller).await?;
-    }
     given.id = given.id.or(key.id(caller.user.0.as_bytes(), "/v1/links").map(LinkId));
-    let (link, new) = services.trust.ask(caller.user, given).await?;
-    if new {
-        let announced = services.alerts.announce_link(&link, "link.announced", Some("link.asked")).await;
-        if let Err(error) = announced {
-            // A link that its subject was never told of must not stand. If this fails too it is still pending.
-            let _ = services.trust.end(link.id, caller.user).await;
-            return Err(error.into());
-        }
-    }
-    Ok((created(new), Json(link.seen_by(caller.user))))
+    let (link, new) = links::ask(&services, caller, given).await?;
+    Ok((created(new), Json(link)))
 }
 
 /// The contact accepts.
@@ -69,12 +59,7 @@ async fn accept_link(
     Access(caller): Access,
     Id(id): Id<LinkId>,
 ) -> Result<Json<TrustLink>, Problem> {
-    let before = services.trust.link(id, caller.user).await?;
-    let link = services.trust.accept(id, caller.user).await?;
-    if before.state == LinkState::Pending {
-        services.alerts.announce_link(&link, "link.accepted", None).await?;
-    }
-    Ok(Json(link.seen_by(caller.user)))
+    Ok(Json(links::accept(&services, caller, id).await?))
 }
 
 /// Changes to a link; a field that is absent stays as it is.
@@ -105,14 +90,7 @@ async fn change_link(
     Body(given): Body<LinkChange>,
 ) -> Result<Json<TrustLink>, Problem> {
     let LinkChange { scopes, tier, duress } = given;
-    if let Some(scopes) = scopes
-        && services.trust.needs_step_up(id, caller.user, scopes).await?
-    {
-        services.identity.require_step_up(&caller).await?;
-    }
-    let link = services.trust.change(id, caller.user, LinkPatch { scopes, tier, duress }).await?;
-    services.alerts.announce_link(&link, "link.changed", None).await?;
-    Ok(Json(link.seen_by(caller.user)))
+    Ok(Json(links::change(&services, caller, id, LinkPatch { scopes, tier, duress }).await?))
 }
 
 /// Either of its people ends a link, at once.

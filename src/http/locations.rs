@@ -8,24 +8,18 @@ use super::problem::Code;
 use crate::clock::Timestamp;
 use crate::geo::{Fix, FixRefusal, RawFix};
 use crate::services::Services;
-use crate::tracking::{Recorded, TrackingError};
+use crate::usecases::fixes as usecase;
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::collections::HashMap;
 use std::time::Duration;
-use tokio::sync::oneshot;
-use tokio::time::timeout;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 /// Fixes of one request, at most.
 const MAX_FIXES: usize = 10_000;
-/// For the fixes to be on disk.
-const STORED_WITHIN: Duration = Duration::from_secs(10);
-/// How long the person is kept, so that what was found late is decided.
-const HOLD: Duration = Duration::from_secs(10);
 
 pub(super) fn routes() -> OpenApiRouter<Services> {
     OpenApiRouter::new().routes(routes!(send_fixes))
@@ -84,28 +78,10 @@ async fn send_fixes(
     if given.fixes.len() > MAX_FIXES {
         return Err(Problem::new(Code::TooLarge, "at most 10,000 fixes in one request"));
     }
-    let retention = services.identity.retention(caller.user).await?;
-    let retention = retention.unwrap_or(services.tracking.retention());
+    let retention = usecase::retention(&services, caller.user).await?;
     let Sorted { fixes, duplicates, mut rejected } = sort(&given.fixes, services.clock.now(), retention);
     let sent = fixes.len();
-    let recorded = if fixes.is_empty() {
-        Recorded::default()
-    } else {
-        let tracked = services.identity.tracked_or(caller.user, caller.device).await?;
-        let way_in = services.tracking.attach(caller.user, caller.device, tracked);
-        let (receipt, on_disk) = oneshot::channel();
-        let receipt = Box::new(move |recorded| {
-            // An error means that nobody waits any more; a repeat will find them as duplicates.
-            let _ = receipt.send(recorded);
-        });
-        let stored = async {
-            let taken = services.tracking.ingest(&way_in, fixes, false, receipt);
-            if taken { on_disk.await.ok() } else { None }
-        };
-        let recorded = timeout(STORED_WITHIN, stored).await.ok().flatten().ok_or(TrackingError::Busy);
-        services.tracking.hold(way_in, HOLD);
-        recorded?
-    };
+    let recorded = usecase::store(&services, caller, fixes).await?;
     let conflict = |seq: &i64| Rejected { seq: Some(*seq), code: FixRefusal::SeqConflict.code() };
     rejected.extend(recorded.conflicts.iter().map(conflict));
     for refused in &rejected {

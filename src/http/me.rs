@@ -5,10 +5,10 @@ use super::auth::Access;
 use super::body::Body;
 use super::docs::{BadQuery, NoAccess, NoStepUp, Unusable};
 use super::page::{self, Page, PageQuery, Query};
-use crate::bus::Event;
 use crate::identity::{Profile, ProfileChange};
 use crate::services::Services;
 use crate::trust::Disclosure;
+use crate::usecases::account;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -89,10 +89,7 @@ async fn change_me(
     responses((status = 204, description = "Forgotten"), NoStepUp)
 )]
 async fn delete_me(State(services): State<Services>, Access(caller): Access) -> Result<StatusCode, Problem> {
-    services.identity.require_step_up(&caller).await?;
-    services.alerts.forget(caller.user).await?;
-    services.identity.forget(caller.user).await?;
-    services.bus.publish(Event::Visibility { subject: caller.user });
+    account::delete(&services, caller).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -10,7 +10,7 @@ use crate::geo::Fix;
 use crate::id::{DeviceId, GeofenceId, UserId};
 use crate::services::Services;
 use crate::tracking::StoredFix;
-use crate::trust::Grant;
+use crate::usecases::positions;
 use axum::Json;
 use axum::extract::{FromRequestParts, State};
 use axum::http::header;
@@ -61,11 +61,6 @@ impl<S: Send + Sync> FromRequestParts<S> for Person {
     }
 }
 
-/// The proof that the caller may see this person.
-async fn grant(services: &Services, viewer: UserId, subject: UserId) -> Result<Grant, Problem> {
-    services.alerts.grant(viewer, subject, None).await?.ok_or_else(Problem::not_available)
-}
-
 /// The newest fix of somebody who lets me see it.
 #[utoipa::path(
     get, path = "/v1/people/{user_id}/location", tag = "locations",
@@ -78,10 +73,8 @@ async fn get_location(
     Access(caller): Access,
     Person(user): Person,
 ) -> Result<Json<Location>, Problem> {
-    let grant = grant(&services, caller.user, user).await?;
-    let newest = services.alerts.newest_position(&grant).await?;
-    let StoredFix { device, fix, received_at } = newest.ok_or_else(Problem::not_available)?;
-    services.trust.ledger().record(&grant, 1).await?;
+    let (grant, newest) = positions::newest(&services, caller.user, user).await?;
+    let StoredFix { device, fix, received_at } = newest;
     Ok(Json(Location { user: grant.subject(), device, fix, basis: grant.basis().word(), received_at }))
 }
 
@@ -122,14 +115,8 @@ async fn get_track(
     let (after, limit) = (page::after::<Place>(part.after.as_deref())?, page::limit(part.limit)?);
     let to = part.to.unwrap_or(services.clock.now() + AHEAD);
     let from = part.from.unwrap_or(part.to.unwrap_or(services.clock.now()) - TRACK);
-    let grant = grant(&services, caller.user, user).await?;
     let after = after.map(|Place(at, device, seq)| (at, device, seq));
-    let mut found = services.tracking.track(&grant, from, to, after, limit + 1).await?;
-    let more = found.len() > limit as usize;
-    found.truncate(limit as usize);
-    if !found.is_empty() {
-        services.trust.ledger().record(&grant, found.len() as u64).await?;
-    }
+    let (found, more) = positions::track(&services, caller.user, user, (from, to), after, limit).await?;
     let next = found.last().filter(|_| more).map(|f| Place(f.fix.fixed_at, f.device, f.fix.seq).to_string());
     let track =
         Track::FeatureCollection { features: found.into_iter().map(TrackPoint::from).collect(), next };
@@ -276,9 +263,8 @@ async fn list_zones(
     Access(caller): Access,
     Person(user): Person,
 ) -> Result<Json<Page<ZoneView>>, Problem> {
-    services.trust.check_zones(caller.user, user).await?;
-    let zones = services.tracking.zones(user).await?;
-    Ok(Json(Page::whole(zones.into_iter().map(|(id, name)| ZoneView { id, name }).collect())))
+    let inside = positions::fences_inside(&services, caller.user, user).await?;
+    Ok(Json(Page::whole(inside.into_iter().map(|(id, name)| ZoneView { id, name }).collect())))
 }
 
 #[cfg(test)]

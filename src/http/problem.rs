@@ -9,6 +9,7 @@ use crate::push::PushError;
 use crate::role::Role;
 use crate::tracking::TrackingError;
 use crate::trust::TrustError;
+use crate::usecases::Refusal;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -278,6 +279,19 @@ impl From<PushError> for Problem {
             PushError::Invalid { field, detail } => Self::invalid(field, detail),
             PushError::NotFound => Self::not_found(),
             PushError::Store(source) => source.into(),
+        }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Identity(error) => error.into(),
+            Refusal::Trust(error) => error.into(),
+            Refusal::Tracking(error) => error.into(),
+            Refusal::Alerts(error) => error.into(),
+            Refusal::Push(error) => error.into(),
+            Refusal::Store(error) => error.into(),
         }
     }
 }

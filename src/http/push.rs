@@ -8,6 +8,7 @@ use super::page::Id;
 use crate::id::DeviceId;
 use crate::push::{Channel, EndpointIn, EndpointView, SubscriptionKeys};
 use crate::services::Services;
+use crate::usecases::devices;
 use axum::Json;
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::StatusCode;
@@ -76,8 +77,7 @@ async fn list_endpoints(
     Access(caller): Access,
     Id(id): Id<DeviceId>,
 ) -> Result<Json<PushEndpoints>, Problem> {
-    services.identity.device(caller.user, id).await?;
-    Ok(Json(PushEndpoints { items: services.push.endpoints(caller.user, id).await? }))
+    Ok(Json(PushEndpoints { items: devices::endpoints(&services, caller, id).await? }))
 }
 
 /// The body by channel; this type is only for the document.
@@ -177,10 +177,7 @@ async fn register_endpoint(
     Place(device, channel): Place,
     Body(given): Body<EndpointIn>,
 ) -> Result<Response, Problem> {
-    if !channel.is_platforms() {
-        services.identity.require_step_up(&caller).await?;
-    }
-    let made = services.push.register(caller.user, device, channel, given).await?;
+    let made = devices::register_endpoint(&services, caller, device, channel, given).await?;
     Ok(match made {
         Some(secret) => Json(SecretMade { secret }).into_response(),
         None => StatusCode::NO_CONTENT.into_response(),

@@ -2,29 +2,17 @@
 
 use super::actor::{Actor, Step};
 use super::protocol::{End, PlainFrame};
-use crate::alerts::{Accepted, EndWith, Manner, Raise, subject_view};
+use crate::alerts::{Accepted, EndWith};
 use crate::id::EmergencyId;
-use crate::identity::PinOutcome;
-use crate::runtime::detach;
+use crate::usecases::emergencies;
 use serde_json::Value;
 
 impl Actor {
-    /// Raises. The answer comes when it is stored; its fix goes the usual way beside it.
+    /// Raises. The answer comes when it is stored.
     pub(super) async fn raise(&mut self, body: &Value) -> Step {
-        let (services, caller) = (self.stream.services.clone(), self.caller);
-        let raise = Raise::read(body, services.clock.now(), services.tracking.retention());
-        let numbered = raise.fix.clone().filter(|_| raise.fix_is_numbered);
-        let accepted = services.alerts.raise(caller.user, Some(caller.device), raise).await;
-        if let Some(fix) = numbered {
-            let services = services.clone();
-            detach("fix of a raise", async move {
-                let Ok(tracked) = services.identity.tracked_or(caller.user, caller.device).await else {
-                    return;
-                };
-                let way_in = services.tracking.attach(caller.user, caller.device, tracked);
-                services.tracking.ingest(&way_in, vec![fix], false, Box::new(|_| ()));
-            });
-        }
+        let (services, caller) = (&self.stream.services, self.caller);
+        let raise = emergencies::read_raise(services, body);
+        let accepted = emergencies::raise(services, caller, raise).await;
         match accepted {
             Ok(accepted) => self.send_accepted(accepted).await,
             Err(error) => self.problem(error.into(), body.get("id").and_then(id_of)).await,
@@ -32,7 +20,7 @@ impl Actor {
     }
 
     async fn send_accepted(&mut self, accepted: Accepted) -> Step {
-        let view = subject_view(&accepted.emergency, None);
+        let view = emergencies::shown(&accepted.emergency, self.caller);
         self.send(PlainFrame::Accepted {
             id: accepted.id,
             emergency: view.id,
@@ -47,17 +35,9 @@ impl Actor {
 
     /// Ends one's own emergency, with the PIN if one is set. Whatever PIN it was, the answer is made of the same view.
     pub(super) async fn end(&mut self, end: End) -> Step {
-        let (services, user) = (self.stream.services.clone(), self.caller.user);
-        if let Err(error) = services.alerts.check_own(user, end.emergency).await {
-            return self.problem(error.into(), Some(end.emergency)).await;
-        }
-        let manner = match services.identity.check_pin(user, end.pin.as_deref()).await {
-            Ok(PinOutcome::Accepted) => Manner::True,
-            Ok(PinOutcome::Duress) => Manner::Duress,
-            Err(error) => return self.problem(error.into(), Some(end.emergency)).await,
-        };
         let with = if end.resolve { EndWith::Resolve } else { EndWith::Cancel };
-        match services.alerts.end(user, end.emergency, with, manner).await {
+        let (services, pin) = (&self.stream.services, end.pin.as_deref());
+        match emergencies::end(services, self.caller, end.emergency, with, pin).await {
             Ok(emergency) => {
                 let (id, notes) = (end.emergency, Vec::new());
                 self.send_accepted(Accepted { id, emergency, opened: false, copies: 1, copies_max: 1, notes })

@@ -1,0 +1,73 @@
+//! Raising and ending, as the person in the emergency does it.
+
+use super::{Refusal, fixes};
+use crate::alerts::{Accepted, AlertError, Emergency, EmergencyView, EndWith, Manner, Raise, subject_view};
+use crate::geo::Fix;
+use crate::id::EmergencyId;
+use crate::identity::{Caller, PinOutcome};
+use crate::runtime::detach;
+use crate::services::Services;
+use serde_json::Value;
+
+/// What can be read of a raise.
+pub fn read_raise(services: &Services, given: &Value) -> Raise {
+    Raise::read(given, services.clock.now(), services.tracking.retention())
+}
+
+/// Raises an emergency, or joins the open one. Its fix goes into the track the usual way, whatever became of the raise, and
+/// nobody waits for that.
+///
+/// # Errors
+/// Only when the store failed.
+pub async fn raise(services: &Services, caller: Caller, given: Raise) -> Result<Accepted, AlertError> {
+    let numbered = given.fix.clone().filter(|_| given.fix_is_numbered);
+    let accepted = services.alerts.raise(caller.user, Some(caller.device), given).await;
+    if let Some(fix) = numbered {
+        put_into_track(services.clone(), caller, fix);
+    }
+    accepted
+}
+
+fn put_into_track(services: Services, caller: Caller, fix: Fix) {
+    detach("fix of a raise", async move {
+        match fixes::attach(&services, caller).await {
+            Ok(way_in) => {
+                // A node that is stopping takes it no more: it is stored beside the emergency all the same.
+                let _ = services.tracking.ingest(&way_in, vec![fix], false, Box::new(|_| ()));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the fix of a raise is beside its emergency, and not in the track");
+            }
+        }
+    });
+}
+
+/// Ends one's own emergency, with the PIN if one is set. Which PIN it was decides what is stored, and nothing of the answer.
+///
+/// # Errors
+/// When the emergency is not the caller's, or the PIN is missing or wrong.
+pub async fn end(
+    services: &Services,
+    caller: Caller,
+    id: EmergencyId,
+    with: EndWith,
+    pin: Option<&str>,
+) -> Result<Emergency, Refusal> {
+    // Who has no part in it gives away no try of a PIN.
+    services.alerts.check_own(caller.user, id).await?;
+    let manner = match services.identity.check_pin(caller.user, pin).await? {
+        PinOutcome::Accepted => Manner::True,
+        PinOutcome::Duress => Manner::Duress,
+    };
+    Ok(services.alerts.end(caller.user, id, with, manner).await?)
+}
+
+/// The caller's own emergency as an answer to a change of it. A distress token reads nothing: neither who is on it nor what
+/// another device said.
+pub fn shown(emergency: &Emergency, caller: Caller) -> EmergencyView {
+    let view = subject_view(emergency, None);
+    match caller.session() {
+        Some(_) => view,
+        None => EmergencyView { claims: Vec::new(), message: None, ..view },
+    }
+}

@@ -1,0 +1,56 @@
+//! How a device's fixes come in: for how long they are kept, and which device drives the person's fences.
+
+use super::Refusal;
+use crate::geo::Fix;
+use crate::id::UserId;
+use crate::identity::{Caller, IdentityError};
+use crate::services::Services;
+use crate::tracking::{Ingest, Recorded, TrackingError};
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+/// For the fixes of a request to be on disk.
+const STORED_WITHIN: Duration = Duration::from_secs(10);
+/// How long the person is kept in memory after a request, so that what was found late is decided.
+const HOLD: Duration = Duration::from_secs(10);
+
+/// How long the person's fixes are kept: by their own wish, or the server's setting. An older fix is refused.
+///
+/// # Errors
+/// When the store failed.
+pub async fn retention(services: &Services, user: UserId) -> Result<Duration, IdentityError> {
+    Ok(services.identity.retention(user).await?.unwrap_or(services.tracking.retention()))
+}
+
+/// The way in for the fixes of the caller's device.
+///
+/// # Errors
+/// When the store failed.
+pub async fn attach(services: &Services, caller: Caller) -> Result<Ingest, IdentityError> {
+    let tracked = services.identity.tracked_or(caller.user, caller.device).await?;
+    Ok(services.tracking.attach(caller.user, caller.device, tracked))
+}
+
+/// Stores the fixes of one request; they are on disk when this returns.
+///
+/// # Errors
+/// When the store failed, or [`TrackingError::Busy`] if they were not on disk in time. A repeat finds what was stored.
+pub async fn store(services: &Services, caller: Caller, fixes: Vec<Fix>) -> Result<Recorded, Refusal> {
+    if fixes.is_empty() {
+        return Ok(Recorded::default());
+    }
+    let way_in = attach(services, caller).await?;
+    let (receipt, on_disk) = oneshot::channel();
+    let receipt = Box::new(move |recorded| {
+        // An error means that nobody waits any more; a repeat will find them as duplicates.
+        let _ = receipt.send(recorded);
+    });
+    let stored = async {
+        let taken = services.tracking.ingest(&way_in, fixes, false, receipt);
+        if taken { on_disk.await.ok() } else { None }
+    };
+    let recorded = timeout(STORED_WITHIN, stored).await.ok().flatten();
+    services.tracking.hold(way_in, HOLD);
+    Ok(recorded.ok_or(TrackingError::Busy)?)
+}
