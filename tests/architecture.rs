@@ -11,7 +11,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("refusal", &[]),
     ("clock", &[]),
-    ("runtime", &[]),
+    ("runtime", &["clock", "error"]),
     ("role", &[]),
     ("id", &["clock"]),
     ("geo", &["clock"]),

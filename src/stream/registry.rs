@@ -3,12 +3,13 @@
 use super::mailbox::{Close, Mailbox};
 use crate::bus::{Bus, Event};
 use crate::id::{DeviceId, SessionId, UserId};
-use crate::runtime::Tasks;
+use crate::runtime::{Tasks, until};
 use dashmap::DashMap;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use uuid::Uuid;
 
@@ -198,24 +199,33 @@ impl Registry {
 
     /// Starts the router.
     pub fn start_router(self: &Arc<Self>, bus: &Bus, tasks: &Tasks) {
-        let (registry, mut events, stop) = (Arc::clone(self), bus.subscribe(), tasks.stop());
-        tasks.spawn("router", async move {
-            loop {
-                let event = tokio::select! {
-                    () = stop.cancelled() => break,
-                    event = events.recv() => event,
-                };
-                match event {
-                    Ok(event) => registry.route(&event),
-                    Err(RecvError::Lagged(missed)) => {
-                        tracing::warn!(missed, "the router fell behind; every socket looks for itself");
-                        metrics::counter!("cima_router_lagged_total").increment(1);
-                        registry.each(|s| s.mailbox.resync());
-                    }
-                    Err(RecvError::Closed) => break,
-                }
+        let (registry, bus, stop) = (Arc::clone(self), bus.clone(), tasks.stop());
+        let mut subscribed = Some(bus.subscribe());
+        tasks.keep("router", move || {
+            let (registry, stop) = (Arc::clone(&registry), stop.clone());
+            let mut events = subscribed.take().unwrap_or_else(|| {
+                // Nobody heard what was said since the task died.
+                registry.each(|s| s.mailbox.resync());
+                bus.subscribe()
+            });
+            async move {
+                until(&stop, registry.listen(&mut events)).await;
             }
         });
+    }
+
+    async fn listen(&self, events: &mut Receiver<Event>) {
+        loop {
+            match events.recv().await {
+                Ok(event) => self.route(&event),
+                Err(RecvError::Lagged(missed)) => {
+                    tracing::warn!(missed, "the router fell behind; every socket looks for itself");
+                    metrics::counter!("cima_router_lagged_total").increment(1);
+                    self.each(|s| s.mailbox.resync());
+                }
+                Err(RecvError::Closed) => break,
+            }
+        }
     }
 }
 
