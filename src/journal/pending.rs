@@ -1,4 +1,4 @@
-//! What is in the notebook and not yet in the store, as reads want it: by device, in event order.
+//! What is in the journal and not yet in the store, as reads want it: by device, in event order.
 
 use crate::clock::Timestamp;
 use crate::id::DeviceId;

@@ -5,10 +5,11 @@ use super::{Channel, Provider, Providers, PushStore, Queue, Urgency, keeper};
 use crate::bus::{Bus, Event};
 use crate::clock::Clock;
 use crate::error::Stored;
-use crate::runtime::Tasks;
+use crate::runtime::{Pace, Tasks, until};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 /// Between looks at tokens that are soon to end.
@@ -50,7 +51,7 @@ impl Gateway {
                     clock.clone(),
                     tasks,
                 );
-                tasks.spawn("push_worker", worker.run());
+                worker.start_task();
             }
         }
         start_bell(bells, bus, tasks);
@@ -59,37 +60,32 @@ impl Gateway {
     }
 }
 
-/// Rings every worker when an inbox got something: an alert's deliveries are stored with it.
+/// Wakes every worker when an inbox got something: an alert's deliveries are stored with it.
 fn start_bell(bells: Vec<Arc<Notify>>, bus: &Bus, tasks: &Tasks) {
-    let (mut events, stop) = (bus.subscribe(), tasks.stop());
-    tasks.spawn("push_bell", async move {
-        loop {
-            let event = tokio::select! {
-                () = stop.cancelled() => break,
-                event = events.recv() => event,
-            };
-            match event {
-                Ok(Event::Inbox(_) | Event::Resync) | Err(RecvError::Lagged(_)) => {
-                    bells.iter().for_each(|b| b.notify_one());
-                }
-                Ok(_) => {}
-                Err(RecvError::Closed) => break,
-            }
+    let (bells, bus, stop) = (Arc::<[Arc<Notify>]>::from(bells), bus.clone(), tasks.stop());
+    tasks.keep("push_bell", move || {
+        let (bells, stop, mut events) = (Arc::clone(&bells), stop.clone(), bus.subscribe());
+        async move {
+            until(&stop, wake(&bells, &mut events)).await;
         }
     });
 }
 
-fn start_warming(provider: Arc<dyn Provider>, clock: &Clock, tasks: &Tasks) {
-    let (clock, stop) = (clock.clone(), tasks.stop());
-    tasks.spawn("push_tokens", async move {
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => break,
-                () = async {
-                    provider.warm().await;
-                    clock.sleep(WARM).await;
-                } => {}
+async fn wake(bells: &[Arc<Notify>], events: &mut Receiver<Event>) {
+    loop {
+        match events.recv().await {
+            Ok(Event::Inbox(_) | Event::Resync) | Err(RecvError::Lagged(_)) => {
+                bells.iter().for_each(|b| b.notify_one());
             }
+            Ok(_) => {}
+            Err(RecvError::Closed) => break,
         }
+    }
+}
+
+fn start_warming(provider: Arc<dyn Provider>, clock: &Clock, tasks: &Tasks) {
+    tasks.every("push_tokens", Pace::of(WARM).by(clock).cut_short(), move || {
+        let provider = Arc::clone(&provider);
+        async move { provider.warm().await }
     });
 }

@@ -12,13 +12,13 @@ use crate::clock::{Clock, Timestamp};
 use crate::error::Stored;
 use crate::geo::Fix;
 use crate::id::{DeviceId, GeofenceId, NodeId, UserId};
-use crate::runtime::Tasks;
+use crate::runtime::{Pace, Refusal, SetAside, Tasks, attempt, tried, until};
 use crate::trust::{Basis, Grant};
 use dashmap::DashMap;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -39,6 +39,9 @@ const LIVES: Duration = Duration::from_secs(5);
 const LEFT: u32 = 256;
 /// How long somebody is kept whose stream has stopped, until what was found is decided.
 const HELD: Duration = Duration::from_secs(30);
+
+/// What is set aside here.
+const UNIT: &str = "fold";
 
 /// One device's way in: its person, kept while the door holds it.
 pub struct Ingest {
@@ -71,6 +74,7 @@ pub struct Tracking {
     pub(super) kept: Kept,
     node: NodeId,
     stop: CancellationToken,
+    pub(super) aside: SetAside,
 }
 
 impl Tracking {
@@ -101,6 +105,8 @@ impl Tracking {
             clock: clock.clone(),
             node,
             stop: tasks.stop(),
+            stuck: Mutex::default(),
+            aside: SetAside::of(UNIT),
         };
         let recorder = Recorder::start(Arc::clone(&fixes), tasks);
         let tracking = Arc::new(Self {
@@ -116,6 +122,7 @@ impl Tracking {
             kept,
             node,
             stop: tasks.stop(),
+            aside: SetAside::of(UNIT),
         });
         if folds {
             tracking.start_folding(builder, asked, tasks);
@@ -128,6 +135,7 @@ impl Tracking {
 
     fn start_folding(self: &Arc<Self>, builder: Builder, mut asked: mpsc::Receiver<Rebuild>, tasks: &Tasks) {
         let stop = tasks.stop();
+        // A build that dies is one person's; see the builder.
         tasks.spawn("trackers", async move {
             let mut building = FuturesUnordered::new();
             loop {
@@ -138,14 +146,11 @@ impl Tracking {
                 }
             }
         });
-        let (sweeper, stop) = (Arc::downgrade(self), tasks.stop());
-        tasks.spawn("tracker-sweep", async move {
-            loop {
-                tokio::select! {
-                    () = stop.cancelled() => break,
-                    () = tokio::time::sleep(SWEEP) => {}
-                }
-                let Some(tracking) = sweeper.upgrade() else { break };
+        let sweeper = Arc::downgrade(self);
+        tasks.every("tracker-sweep", Pace::of(SWEEP).later(), move || {
+            let tracking = sweeper.upgrade();
+            async move {
+                let Some(tracking) = tracking else { return };
                 tracking.sweep();
                 if let Err(error) = tracking.wake_dwelling().await {
                     tracing::warn!(%error, "due dwells could not be read; they are looked at again");
@@ -159,7 +164,10 @@ impl Tracking {
         let people: Vec<Arc<Person>> = self.people.iter().filter_map(|p| p.value().upgrade()).collect();
         let now = self.clock.now();
         for person in people {
-            person.settle(now);
+            if let Err(panicked) = attempt(|| person.settle(now)) {
+                self.aside.note(person.user(), panicked);
+                person.abandon();
+            }
         }
         self.people.retain(|_, person| person.strong_count() > 0);
     }
@@ -272,7 +280,14 @@ impl Tracking {
     pub async fn recover(&self, brought: &HashMap<DeviceId, Place>) -> Stored<usize> {
         let mut behind = Vec::new();
         for left in self.store.left_folds(LEFT).await? {
-            let newest = self.fixes.newest(&[left.device]).await?;
+            let newest = match tried(self.fixes.newest(&[left.device])).await {
+                Ok(newest) => newest,
+                Err(Refusal::Passing(error)) => return Err(error),
+                Err(why) => {
+                    self.aside.note(left.device, why);
+                    continue;
+                }
+            };
             let from = brought.get(&left.device).copied();
             let newest = newest.map(|stored| stored.fix);
             if from.is_some()
@@ -295,17 +310,14 @@ impl Tracking {
 
     /// Starts to say that this node lives, and to take up what nodes left that do not. Only where there are others.
     pub fn start_living(self: &Arc<Self>, tasks: &Tasks) {
-        let (tracking, stop) = (Arc::downgrade(self), tasks.stop());
-        tasks.spawn("node", async move {
-            loop {
-                let Some(tracking) = tracking.upgrade() else { break };
-                if let Err(error) = tracking.live().await {
+        let tracking = Arc::downgrade(self);
+        tasks.every("node", Pace::of(LIVES), move || {
+            let tracking = tracking.upgrade();
+            async move {
+                if let Some(tracking) = tracking
+                    && let Err(error) = tracking.live().await
+                {
                     tracing::warn!(%error, "other nodes cannot know that this one lives");
-                }
-                drop(tracking);
-                tokio::select! {
-                    () = stop.cancelled() => break,
-                    () = tokio::time::sleep(LIVES) => {}
                 }
             }
         });
@@ -346,10 +358,7 @@ impl Tracking {
         let (clock, stop) = (self.clock.clone(), self.stop.clone());
         crate::runtime::detach("tracker-hold", async move {
             // What a stop leaves undecided is decided when the person goes.
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = clock.sleep(for_) => {}
-            }
+            until(&stop, clock.sleep(for_)).await;
             drop(ingest);
         });
     }

@@ -241,7 +241,7 @@ async fn a_transition_whose_fix_was_acked_is_told_after_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_late_fix_that_waited_at_a_stop_is_folded_from_its_notebook_in_files() {
+async fn a_late_fix_that_waited_at_a_stop_is_folded_from_its_journal_in_files() {
     let mut node = TestNode::start().await;
     let (ada, _, _) = node.pair(&["alerts"]).await;
     ada.fence(HOME.0, HOME.1, 100.0, &["enter", "exit"]).await;

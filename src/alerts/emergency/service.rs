@@ -5,7 +5,7 @@ use super::{
     Command, Emergency, EmergencyView, EndWith, Manner, Next, Note, Notice, Opening, Raise, State,
     contact_view, subject_view,
 };
-use crate::alerts::{AlertDraft, AlertError, AlertKind, Alerts, Change, Committed, Lane, Party, Raised};
+use crate::alerts::{AlertDraft, AlertError, AlertKind, Alerts, Committed, Lane, Party, Raised};
 use crate::bus::Event;
 use crate::clock::Timestamp;
 use crate::id::{AlertId, DeviceId, EmergencyId, UserId, derived};
@@ -68,13 +68,18 @@ impl Alerts {
                 countdown: raise.countdown,
             };
             let next = Emergency::open(opening, now);
-            let mut told = drafts(&next.emergency, &next.notices, None, now);
-            if coalesced {
-                told.iter_mut().for_each(coalesce);
-            }
-            match self.store.raise(&next.emergency, id, &told).await? {
+            let told = || {
+                let mut told = drafts(&next.emergency, &next.notices, None, now);
+                if coalesced {
+                    told.iter_mut().for_each(coalesce);
+                }
+                told
+            };
+            let (raised, stored) = self.open(&next.emergency, id, told).await?;
+            match raised {
                 Raised::Opened(committed) => {
                     metrics::counter!("cima_emergencies_opened_total").increment(1);
+                    let next = Next { emergency: stored, ..next };
                     self.publish(&next, committed).await;
                     return Ok(accepted(next.emergency, true, notes));
                 }
@@ -195,9 +200,8 @@ impl Alerts {
         now: Timestamp,
     ) -> Result<Option<Emergency>, AlertError> {
         let name = self.claimer_name(&next).await;
-        let told = drafts(&next.emergency, &next.notices, name.as_deref(), now);
-        let change = Change { emergency: &next.emergency, joined, alerts: &told };
-        let Some(committed) = self.store.change(change).await? else { return Ok(None) };
+        let told = || drafts(&next.emergency, &next.notices, name.as_deref(), now);
+        let Some(committed) = self.change(&next.emergency, joined, told).await? else { return Ok(None) };
         self.publish(&next, committed).await;
         Ok(Some(next.emergency))
     }

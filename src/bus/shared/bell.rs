@@ -5,6 +5,7 @@ use super::connect::{ANSWER, Pair, failure, keep, pair, within};
 use crate::bus::Event;
 use crate::bus::envelope::Said;
 use crate::bus::interest::SAID_EVERY;
+use crate::runtime::{Pace, repeat};
 use futures_util::StreamExt;
 use redis::RedisResult;
 use redis::aio::{MultiplexedConnection, PubSubStream};
@@ -80,9 +81,10 @@ async fn speak(shared: &Shared, mut out: MultiplexedConnection, sending: &Atomic
 
 /// Says who is watched here before the others forget it.
 async fn announce(shared: &Shared) -> RedisResult<()> {
-    loop {
-        tokio::time::sleep(SAID_EVERY).await;
+    let ended = repeat(Pace::of(SAID_EVERY).later(), || async {
         shared.announce();
         shared.interest.forget_old(Instant::now());
-    }
+        Ok(())
+    });
+    Err(ended.await)
 }

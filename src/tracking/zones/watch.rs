@@ -9,7 +9,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::error::Stored;
 use crate::geo::{Area, Fix, Point};
 use crate::id::UserId;
-use crate::runtime::Tasks;
+use crate::runtime::{Refusal, Rounds, SetAside, Tasks, attempt, caught, tried};
 use crate::tracking::Tracking;
 use crate::tracking::person::LATE;
 use futures_util::StreamExt;
@@ -37,6 +37,7 @@ pub(in crate::tracking) struct Watch {
     loads: mpsc::Sender<Load>,
     /// Whether there has ever been a zone.
     any: AtomicBool,
+    aside: SetAside,
 }
 
 /// The zones around one person.
@@ -59,17 +60,19 @@ impl Watch {
     ) -> Arc<Self> {
         let (loads, mut asked) = mpsc::channel::<Load>(LOADS);
         let stop = tasks.stop();
+        // A load that dies is one person's, and is caught there.
         tasks.spawn("zone-windows", async move {
-            let mut loading = FuturesUnordered::new();
+            let (mut loading, mut resting) = (FuturesUnordered::new(), FuturesUnordered::new());
             loop {
                 tokio::select! {
                     () = stop.cancelled() => break,
                     Some(load) = asked.recv(), if loading.len() < AT_ONCE => loading.push(run(&*store, &clock, load)),
-                    Some(()) = loading.next() => {}
+                    Some(refused) = loading.next() => resting.extend(refused.map(rest)),
+                    Some(()) = resting.next() => {}
                 }
             }
         });
-        Arc::new(Self { sink, loads, any: AtomicBool::new(false) })
+        Arc::new(Self { sink, loads, any: AtomicBool::new(false), aside: SetAside::of("window") })
     }
 
     /// The zones around somebody; nothing is loaded before their first fix.
@@ -78,15 +81,37 @@ impl Watch {
     }
 }
 
-/// Loads until the window needs no more, or its person has gone.
-async fn run(store: &dyn ZoneStore, clock: &Clock, Load(around, mut center): Load) {
+/// One whose window cannot be loaded for a reason of its own holds up no other, and asks again later.
+async fn rest(around: Arc<Around>) {
+    tokio::time::sleep(PAUSE).await;
+    around.lock().failed();
+}
+
+/// Loads until the window needs no more, or its person has gone. Whoever is refused for good.
+async fn run(store: &dyn ZoneStore, clock: &Clock, Load(around, center): Load) -> Option<Arc<Around>> {
+    let why = match caught(load_all(store, clock, &around, center)).await {
+        Ok(Ok(())) => return None,
+        Ok(Err(why)) => why,
+        Err(panicked) => panicked.into(),
+    };
+    around.watch.aside.note(around.user, why);
+    Some(around)
+}
+
+async fn load_all(
+    store: &dyn ZoneStore,
+    clock: &Clock,
+    around: &Arc<Around>,
+    mut center: Point,
+) -> Result<(), Refusal> {
     loop {
         let start = Instant::now();
-        match load(store, around.user, center).await {
+        match tried(load(store, around.user, center)).await {
             Ok(view) => {
                 metrics::histogram!("cima_zone_window_load_seconds").record(start.elapsed().as_secs_f64());
                 around.install(view, clock.now());
             }
+            Err(why @ Refusal::Lasting(_)) => return Err(why),
             Err(error) => {
                 metrics::counter!("cima_zone_window_failures_total").increment(1);
                 tracing::warn!(%error, "the zones around somebody could not be read; they are read again");
@@ -94,9 +119,9 @@ async fn run(store: &dyn ZoneStore, clock: &Clock, Load(around, mut center): Loa
                 around.lock().failed();
             }
         }
-        let Some(Load(_, next)) = around.next_load(&mut around.lock()) else { break };
-        if Arc::strong_count(&around) == 1 {
-            break;
+        let Some(Load(_, next)) = around.next_load(&mut around.lock()) else { return Ok(()) };
+        if Arc::strong_count(around) == 1 {
+            return Ok(());
         }
         center = next;
     }
@@ -167,22 +192,34 @@ pub(in crate::tracking) fn follow(
     tracking: Weak<Tracking>,
     tasks: &Tasks,
 ) {
-    let stop = tasks.stop();
-    tasks.spawn("zone-changes", async move {
-        let mut known = None;
-        let following = async {
-            loop {
-                if let Err(error) = look(&*store, &watch, &tracking, &mut known).await {
-                    tracing::warn!(%error, "changes of zones could not be read; they are looked for again");
-                }
-                tokio::time::sleep(LOOK).await;
-            }
-        };
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = following => {}
+    tasks.rounds("zone-changes", Changes { store, watch, tracking, known: None });
+}
+
+/// What was last seen of the changes.
+struct Changes {
+    store: Arc<dyn ZoneStore>,
+    watch: Arc<Watch>,
+    tracking: Weak<Tracking>,
+    known: Option<i64>,
+}
+
+impl Rounds for Changes {
+    type Next = ();
+
+    async fn round(&mut self) -> Option<()> {
+        if let Err(error) = look(&*self.store, &self.watch, &self.tracking, &mut self.known).await {
+            tracing::warn!(%error, "changes of zones could not be read; they are looked for again");
         }
-    });
+        Some(())
+    }
+
+    async fn wait(&mut self, (): ()) {
+        tokio::time::sleep(LOOK).await;
+    }
+
+    fn is_cut_short(&self) -> bool {
+        true
+    }
 }
 
 /// Looks at the changes after the last that is known. Until one is, no window is loaded: so none misses a change.
@@ -206,7 +243,10 @@ async fn look(
             let areas = if changes.some_lost { vec![Area::WORLD] } else { changes.areas };
             let people = tracking.upgrade().map(|tracking| tracking.surroundings()).unwrap_or_default();
             for around in people {
-                let load = around.touch(&areas);
+                let load = attempt(|| around.touch(&areas)).unwrap_or_else(|panicked| {
+                    watch.aside.note(around.user, panicked);
+                    None
+                });
                 if let Some(load) = load
                     && watch.loads.send(load).await.is_err()
                 {
