@@ -1,36 +1,72 @@
 //! What must not be believed though its signature is right: kept in memory for as long as a token could live.
+//!
+//! An ended session is refused by its access tokens alone, which live for minutes. A removed device is refused by its
+//! distress tokens too, which live for half a year; so what is kept is bounded by the devices removed in that time.
 
-use super::token::DISTRESS;
+use super::token::{ACCESS, DISTRESS};
 use super::{Caller, Identity, IdentityStore, Revoked, TokenKind};
 use crate::bus::Event;
-use crate::clock::Timestamp;
+use crate::clock::{Clock, Monotonic, Timestamp};
 use crate::error::Stored;
 use crate::id::{DeviceId, SessionId};
-use crate::runtime::Tasks;
-use dashmap::DashSet;
+use crate::runtime::{Pace, Rounds, Tasks, until};
+use dashmap::DashMap;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 /// Between looks at what other nodes revoked and nobody here heard of.
 const LOOK: Duration = Duration::from_secs(2);
 /// What a look goes back before the one before it: clocks differ, and a transaction may end long after its time.
 const OVERLAP: Duration = Duration::from_secs(5 * 60);
+/// What a token may live longer than it says: clocks differ, and one may be signed a moment after the revocation.
+const SPARE: Duration = Duration::from_secs(3_600);
+/// Between looks at what no token can meet any more.
+const SWEEP: Duration = Duration::from_secs(600);
+
+/// Until when a revocation is remembered. Both clocks must say so: a wall clock that was set forward and back again
+/// makes tokens valid again.
+#[derive(Clone, Copy)]
+struct Remembered {
+    since: (Timestamp, Monotonic),
+    for_: Duration,
+}
+
+impl Remembered {
+    fn from_now(clock: &Clock, lifetime: Duration) -> Self {
+        Self { since: (clock.now(), clock.monotonic()), for_: lifetime + SPARE }
+    }
+    fn is_over(&self, clock: &Clock) -> bool {
+        clock.now() > self.since.0 + self.for_ && clock.monotonic().since(self.since.1) > self.for_
+    }
+}
 
 /// Removed devices and ended sessions.
-#[derive(Default)]
 pub struct Revocations {
-    devices: DashSet<DeviceId>,
-    sessions: DashSet<SessionId>,
+    devices: DashMap<DeviceId, Remembered>,
+    sessions: DashMap<SessionId, Remembered>,
+    clock: Clock,
 }
 
 impl Revocations {
+    /// None yet.
+    pub fn new(clock: Clock) -> Self {
+        Self { devices: DashMap::new(), sessions: DashMap::new(), clock }
+    }
+
     /// Reads what could still matter from the store.
     ///
     /// # Errors
     /// When the store failed.
-    pub async fn load(&self, store: &dyn IdentityStore, now: Timestamp) -> Stored<()> {
-        for revoked in store.revoked_since(now - (DISTRESS + Duration::from_secs(3600))).await? {
+    pub async fn load(&self, store: &dyn IdentityStore) -> Stored<()> {
+        let now = self.clock.now();
+        let devices = store.revoked_since(now - (DISTRESS + SPARE)).await?;
+        let sessions = store.revoked_since(now - (ACCESS + SPARE)).await?;
+        let devices = devices.into_iter().filter(|revoked| matches!(revoked, Revoked::Device(_)));
+        for revoked in devices.chain(sessions) {
             self.add(revoked);
         }
         Ok(())
@@ -39,53 +75,81 @@ impl Revocations {
     /// Does not believe it from now on; whether that is new.
     pub fn add(&self, revoked: Revoked) -> bool {
         match revoked {
-            Revoked::Device(id) => self.devices.insert(id),
-            Revoked::Session(id) => self.sessions.insert(id),
+            Revoked::Device(id) => self.remember(&self.devices, id, DISTRESS),
+            Revoked::Session(id) => self.remember(&self.sessions, id, ACCESS),
         }
+    }
+
+    /// It is remembered from the first time on that it is heard of, which is never before it was revoked.
+    fn remember<K: Eq + Hash>(&self, known: &DashMap<K, Remembered>, id: K, lifetime: Duration) -> bool {
+        let mut is_new = false;
+        known.entry(id).or_insert_with(|| {
+            is_new = true;
+            Remembered::from_now(&self.clock, lifetime)
+        });
+        is_new
+    }
+
+    /// Forgets what no token can meet any more.
+    fn sweep(&self) {
+        self.devices.retain(|_, remembered| !remembered.is_over(&self.clock));
+        self.sessions.retain(|_, remembered| !remembered.is_over(&self.clock));
+        metrics::gauge!("cima_revocations").set((self.devices.len() + self.sessions.len()) as f64);
     }
 
     /// Whether a token's owner is still to be believed.
     pub fn allows(&self, caller: &Caller) -> bool {
         let session_ended = match caller.kind {
-            TokenKind::Access(session) => self.sessions.contains(&session),
+            TokenKind::Access(session) => self.sessions.contains_key(&session),
             TokenKind::Distress => false,
         };
-        !session_ended && !self.devices.contains(&caller.device)
+        !session_ended && !self.devices.contains_key(&caller.device)
     }
 }
 
 impl Identity {
-    /// Starts the task that learns what other nodes revoke: from their bells, and from the store in case one was lost.
+    /// Starts the tasks that forget revocations in time, and that learn what other nodes revoke: from their hints, and from
+    /// the store in case one was lost.
     pub fn start_revocations(self: &Arc<Self>, tasks: &Tasks) {
+        let identity = Arc::clone(self);
+        tasks.every("revocation-sweep", Pace::of(SWEEP).by(&self.clock), move || {
+            identity.revocations.sweep();
+            std::future::ready(())
+        });
         if !self.bus.is_shared() {
             return;
         }
-        let (identity, stop, mut events) = (Arc::clone(self), tasks.stop(), self.bus.subscribe());
-        tasks.spawn("revocations", async move {
-            let mut looked_at = identity.clock.now();
-            let mut look = tokio::time::interval(LOOK);
-            look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            loop {
-                let heard = tokio::select! {
-                    () = stop.cancelled() => break,
-                    _ = look.tick() => None,
-                    event = events.recv() => Some(event),
-                };
-                match heard {
-                    Some(Ok(Event::DeviceRemoved(id))) => {
-                        identity.revocations.add(Revoked::Device(id));
-                    }
-                    Some(Ok(Event::SessionEnded(id))) => {
-                        identity.revocations.add(Revoked::Session(id));
-                    }
-                    None | Some(Ok(Event::Resync) | Err(RecvError::Lagged(_))) => {
-                        identity.look_for_revoked(&mut looked_at).await;
-                    }
-                    Some(Ok(_)) => {}
-                    Some(Err(RecvError::Closed)) => break,
-                }
+        let (identity, stop, lost) = (Arc::clone(self), tasks.stop(), Arc::<Notify>::default());
+        let (mut subscribed, some_lost) = (Some(self.bus.subscribe()), Arc::clone(&lost));
+        tasks.keep("revocations", move || {
+            let (identity, stop, lost) = (Arc::clone(&identity), stop.clone(), Arc::clone(&some_lost));
+            let mut events = subscribed.take().unwrap_or_else(|| {
+                // Nobody heard what was said since the task died.
+                lost.notify_one();
+                identity.bus.subscribe()
+            });
+            async move {
+                until(&stop, identity.hear_revoked(&mut events, &lost)).await;
             }
         });
+        let looked_at = self.clock.now();
+        tasks.rounds("revocation-look", Looks { identity: Arc::clone(self), lost, looked_at });
+    }
+
+    async fn hear_revoked(&self, events: &mut Receiver<Event>, lost: &Notify) {
+        loop {
+            match events.recv().await {
+                Ok(Event::DeviceRemoved(id)) => {
+                    self.revocations.add(Revoked::Device(id));
+                }
+                Ok(Event::SessionEnded(id)) => {
+                    self.revocations.add(Revoked::Session(id));
+                }
+                Ok(Event::Resync) | Err(RecvError::Lagged(_)) => lost.notify_one(),
+                Ok(_) => {}
+                Err(RecvError::Closed) => break,
+            }
+        }
     }
 
     async fn look_for_revoked(&self, looked_at: &mut Timestamp) {
@@ -104,8 +168,35 @@ impl Identity {
     }
 }
 
+/// Looks in the store every so often, and when hints were lost.
+struct Looks {
+    identity: Arc<Identity>,
+    lost: Arc<Notify>,
+    looked_at: Timestamp,
+}
+
+impl Rounds for Looks {
+    type Next = ();
+
+    async fn round(&mut self) -> Option<()> {
+        self.identity.look_for_revoked(&mut self.looked_at).await;
+        Some(())
+    }
+
+    async fn wait(&mut self, (): ()) {
+        tokio::select! {
+            () = self.lost.notified() => {}
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+
+    fn is_cut_short(&self) -> bool {
+        true
+    }
+}
+
 impl Revoked {
-    /// The bell of it.
+    /// The hint of it.
     pub(super) fn event(self) -> Event {
         match self {
             Self::Device(id) => Event::DeviceRemoved(id),
@@ -116,11 +207,9 @@ impl Revoked {
 
 #[cfg(test)]
 mod tests {
-    use super::super::token::ACCESS;
     use super::super::{Hasher, Session, SigningKey};
     use super::*;
     use crate::bus::Bus;
-    use crate::clock::Clock;
     use crate::id::UserId;
     use uuid::Uuid;
 

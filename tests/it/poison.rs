@@ -167,9 +167,11 @@ async fn a_visit_that_is_refused_keeps_no_other_waiting() {
     let condition = format!("NEW.user_id = {}", beside.id(ada.id()));
     beside.refuse("INSERT", "zone_visits", &condition).await;
     crate::zones::import(&node, &[crate::zones::circle("home", "the home", HOME)]).await;
+    let mut phones = Vec::new();
     for person in [&ada, &cy] {
         let mut phone = person.stream().await;
         send_acked(&mut phone, &[fix(1, HOME.0, HOME.1, node.now())]).await;
+        phones.push(phone);
     }
     crate::zones::until_told(&cy, &["the home"]).await;
     crate::zones::until_told(&ada, &[]).await;

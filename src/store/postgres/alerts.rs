@@ -145,6 +145,12 @@ impl AlertsStore for PostgresStore {
         all(self, query_as(due).bind(At(now))).await
     }
 
+    async fn due_ids(&self, now: Timestamp) -> Stored<Vec<EmergencyId>> {
+        let due = query_as::<_, (Uuid,)>("SELECT id FROM emergencies WHERE due_at <= $1 ORDER BY due_at, id");
+        let rows = read(due.bind(At(now)).fetch_all(&self.db.emergency)).await?;
+        Ok(rows.into_iter().map(|(id,)| EmergencyId(id)).collect())
+    }
+
     async fn deliveries(&self, emergency: EmergencyId) -> Stored<Vec<Delivery>> {
         super::inbox::deliveries(self, emergency).await
     }

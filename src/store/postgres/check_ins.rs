@@ -197,6 +197,14 @@ impl CheckInStore for PostgresStore {
         all(&self.db.emergency, due.bind(At(now))).await
     }
 
+    async fn due_check_in_ids(&self, now: Timestamp) -> Stored<Vec<(UserId, CheckInId)>> {
+        let due = query_as::<_, (Uuid, Uuid)>(
+            "SELECT subject_id, id FROM check_ins WHERE wakes_at <= $1 ORDER BY wakes_at, id",
+        );
+        let rows = read(due.bind(At(now)).fetch_all(&self.db.emergency)).await?;
+        Ok(rows.into_iter().map(|(subject, id)| (UserId(subject), CheckInId(id))).collect())
+    }
+
     async fn forget_check_ins(&self, subject: UserId) -> Stored<()> {
         let forget = query("DELETE FROM check_ins WHERE subject_id = $1").bind(subject.0);
         self.db.write(Lane::Emergency, forget).await.map(|_| ())

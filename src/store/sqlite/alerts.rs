@@ -143,6 +143,13 @@ impl AlertsStore for SqliteStore {
         all(self, query_as(due).bind(now.unix_ms())).await
     }
 
+    async fn due_ids(&self, now: Timestamp) -> Stored<Vec<EmergencyId>> {
+        let due =
+            query_as::<_, (uuid::Uuid,)>("SELECT id FROM emergencies WHERE due_at <= ? ORDER BY due_at, id");
+        let rows = read(due.bind(now.unix_ms()).fetch_all(&self.db.emergency_readers)).await?;
+        Ok(rows.into_iter().map(|(id,)| EmergencyId(id)).collect())
+    }
+
     async fn deliveries(&self, emergency: EmergencyId) -> Stored<Vec<Delivery>> {
         super::inbox::deliveries(self, emergency).await
     }

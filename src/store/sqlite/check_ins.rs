@@ -182,6 +182,14 @@ impl CheckInStore for SqliteStore {
         all(&self.db.emergency_readers, due.bind(now.unix_ms())).await
     }
 
+    async fn due_check_in_ids(&self, now: Timestamp) -> Stored<Vec<(UserId, CheckInId)>> {
+        let due = query_as::<_, (Uuid, Uuid)>(
+            "SELECT subject_id, id FROM check_ins WHERE wakes_at <= ? ORDER BY wakes_at, id",
+        );
+        let rows = read(due.bind(now.unix_ms()).fetch_all(&self.db.emergency_readers)).await?;
+        Ok(rows.into_iter().map(|(subject, id)| (UserId(subject), CheckInId(id))).collect())
+    }
+
     async fn forget_check_ins(&self, subject: UserId) -> Stored<()> {
         let forget = query("DELETE FROM check_ins WHERE subject_id = ?").bind(subject.0);
         self.db.writer.write(Lane::Emergency, forget).await.map(|_| ())

@@ -65,16 +65,20 @@ struct ClaimedRow {
 }
 
 impl ClaimedRow {
-    fn claimed(self, alert: Uuid, endpoint: Uuid, urgency: Urgency) -> Stored<Claimed> {
+    fn key(&self, alert: Uuid, endpoint: Uuid) -> ClaimKey {
+        ClaimKey {
+            alert: AlertId(alert),
+            endpoint: EndpointId(endpoint),
+            claim: self.claims,
+            registration: self.registration,
+        }
+    }
+
+    fn claimed(self, key: ClaimKey, urgency: Urgency) -> Stored<Claimed> {
         Ok(Claimed {
-            key: ClaimKey {
-                alert: AlertId(alert),
-                endpoint: EndpointId(endpoint),
-                claim: self.claims,
-                registration: self.registration,
-            },
+            key,
             notification: Notification {
-                alert: AlertId(alert),
+                alert: key.alert,
                 matter: Matter::of(&self.kind),
                 urgency,
                 locale: self.locale,
@@ -128,7 +132,15 @@ pub(super) async fn claim(
         );
         // Its person may be on the way out: then there is nobody to tell.
         if let Some(row) = tx.one(whole.bind(alert).bind(endpoint)).await? {
-            claimed.push(row.claimed(alert, endpoint, queue.urgency)?);
+            let key = row.key(alert, endpoint);
+            match row.claimed(key, queue.urgency) {
+                Ok(one) => claimed.push(one),
+                // It would stand before the others of its queue for ever.
+                Err(error) => {
+                    tracing::error!(%error, %alert, %endpoint, "a delivery cannot be read and is given up");
+                    end(&mut tx, &key, "dead", Some("unreadable"), now).await?;
+                }
+            }
         }
     }
     tx.commit().await?;
