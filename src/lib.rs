@@ -7,7 +7,7 @@
 //! The map, from what stands on nothing to what stands on all:
 //!
 //! - **Base**: [`id`] (identifiers), [`clock`] (time), [`geo`] (places), [`error`] (how the cellar fails),
-//!   [`refusal`] (what every "no" is made of), [`runtime`] (tasks).
+//!   [`refusal`] (what every "no" is made of), [`runtime`] (tasks, and the loops they have in common).
 //! - **Wire**: [`bus`] (a bell between parts; it may lose what it carries), [`push`] (hands what is stored to the
 //!   providers that reach a device, at least once).
 //! - **Rooms**, each with types, pure rules, a service and a store trait: [`identity`] (accounts, devices, tokens),

@@ -1,11 +1,11 @@
 //! Timers of emergencies (countdowns, expiry) and of check-ins. They are rows, so a restart forgets none.
 
-use super::{AlertError, Alerts, Command, Emergency, State};
+use super::{AlertError, Alerts, CheckIn, Command, Emergency, State};
 use crate::bus::{Bus, Event};
 use crate::clock::Timestamp;
 use crate::error::{Fault, StoreError, Stored};
 use crate::id::{CheckInId, EmergencyId};
-use crate::runtime::{Refusal, Rounds, Stuck, Tasks, caught};
+use crate::runtime::{Refusal, Rounds, Stuck, Tasks, caught, tried};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -121,8 +121,14 @@ impl Timers {
 
     /// Fires what is due of emergencies; when the next is.
     async fn fire_emergencies(&mut self, now: Timestamp) -> Stored<Option<Timestamp>> {
-        let (mut failed, due) = (false, self.alerts.store.due(now).await?);
-        self.emergencies.retain(|id| due.iter().any(|emergency| emergency.id == id));
+        let (due, unreadable) = self.due_emergencies(now).await?;
+        let mut failed = false;
+        self.emergencies.retain(|id| due.iter().any(|e| e.id == id) || unreadable.iter().any(|u| u.0 == id));
+        for (id, why) in unreadable {
+            if self.emergencies.refused(id, now) {
+                self.alerts.aside.emergency.note(id, why);
+            }
+        }
         for emergency in due.iter().filter(|due| !self.emergencies.waits(due.id, now)).collect::<Vec<_>>() {
             match fired(self.alerts.fire(emergency, now)).await {
                 Ok(()) => self.emergencies.freed(emergency.id),
@@ -142,10 +148,51 @@ impl Timers {
         if looks_soon { Ok(Some(now + RETRY)) } else { self.alerts.store.next_due().await }
     }
 
+    /// What is due, and what of that cannot be read.
+    async fn due_emergencies(&self, now: Timestamp) -> Stored<(Vec<Emergency>, Vec<(EmergencyId, Refusal)>)> {
+        let store = &self.alerts.store;
+        if let Some(due) = readable(tried(store.due(now)).await)? {
+            return Ok((due, Vec::new()));
+        }
+        let (mut due, mut unreadable) = (Vec::new(), Vec::new());
+        for id in store.due_ids(now).await? {
+            match tried(store.emergency(id)).await {
+                Ok(found) => due.extend(found),
+                Err(Refusal::Passing(error)) => return Err(error),
+                Err(why) => unreadable.push((id, why)),
+            }
+        }
+        Ok((due, unreadable))
+    }
+
+    /// As [`Timers::due_emergencies`].
+    async fn due_check_ins(&self, now: Timestamp) -> Stored<(Vec<CheckIn>, Vec<(CheckInId, Refusal)>)> {
+        let store = &self.alerts.store;
+        if let Some(due) = readable(tried(store.due_check_ins(now)).await)? {
+            return Ok((due, Vec::new()));
+        }
+        let (mut due, mut unreadable) = (Vec::new(), Vec::new());
+        for (subject, id) in store.due_check_in_ids(now).await? {
+            match tried(store.check_in(subject, id)).await {
+                Ok(found) => due.extend(found),
+                Err(Refusal::Passing(error)) => return Err(error),
+                Err(why) => unreadable.push((id, why)),
+            }
+        }
+        Ok((due, unreadable))
+    }
+
     /// Fires what is due of check-ins; when the next is.
     async fn fire_check_ins(&mut self, now: Timestamp) -> Stored<Option<Timestamp>> {
-        let (mut failed, due) = (false, self.alerts.store.due_check_ins(now).await?);
-        self.check_ins.retain(|(id, _)| due.iter().any(|check_in| check_in.id == id));
+        let (due, unreadable) = self.due_check_ins(now).await?;
+        let mut failed = false;
+        self.check_ins
+            .retain(|(id, _)| due.iter().any(|c| c.id == id) || unreadable.iter().any(|u| u.0 == id));
+        for (id, why) in unreadable {
+            if self.check_ins.refused((id, false), now) {
+                self.alerts.aside.check_in.note(id, why);
+            }
+        }
         for check_in in &due {
             // A reminder that is stuck must not keep the miss waiting.
             let unit = (check_in.id, check_in.missed_at() <= now);
@@ -169,6 +216,15 @@ impl Timers {
         }
         let looks_soon = failed || self.check_ins.next().is_some();
         if looks_soon { Ok(Some(now + RETRY)) } else { self.alerts.store.next_check_in().await }
+    }
+}
+
+/// `None` if one of a list cannot be read: then each has to be read by itself.
+fn readable<T>(list: Result<T, Refusal>) -> Stored<Option<T>> {
+    match list {
+        Ok(list) => Ok(Some(list)),
+        Err(Refusal::Passing(error)) => Err(error),
+        Err(Refusal::Lasting(_)) => Ok(None),
     }
 }
 

@@ -5,7 +5,7 @@ use super::segment::Segment;
 use super::{coding, segment};
 use crate::error::Stored;
 use crate::id::DeviceId;
-use crate::runtime::{Backoff, Rounds, Tasks, Writes, blocking};
+use crate::runtime::{Backoff, Refusal, Rounds, Tasks, Writes, blocking};
 use crate::tracking::{FixStore, NewFix, Place};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -178,7 +178,21 @@ pub(super) async fn replay(
         let (fixes, torn, unreadable) = read.await.map_err(|e| failed(path, e))?;
         let mut refused = 0;
         for block in fixes.chunks(AT_ONCE) {
-            refused += keep(store, writes, block).await?.len();
+            refused += match keep(store, writes, block).await {
+                Ok(refused) => refused.len(),
+                Err(error) => match Refusal::from(error) {
+                    Refusal::Passing(error) => return Err(error),
+                    // A node that starts can take an emergency.
+                    Refusal::Lasting(why) => {
+                        tracing::error!(
+                            why,
+                            fixes = block.len(),
+                            "fixes of the journal are refused; the next start offers them again"
+                        );
+                        block.len()
+                    }
+                },
+            };
         }
         for fix in &fixes {
             let first = brought.entry(fix.device).or_insert(fix.fix.order());

@@ -1,11 +1,11 @@
 //! The gateway: a worker for each channel and urgency, and the bell that wakes them.
 
-use super::worker::Worker;
+use super::worker::{UNIT, Worker};
 use super::{Channel, Provider, Providers, PushStore, Queue, Urgency, keeper};
 use crate::bus::{Bus, Event};
 use crate::clock::Clock;
 use crate::error::Stored;
-use crate::runtime::{Pace, Tasks, until};
+use crate::runtime::{Pace, SetAside, Tasks, until};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -34,6 +34,8 @@ impl Gateway {
         if left > 0 {
             tracing::info!(left, "pushes that were on their way at the stop are sent again");
         }
+        // Counted from the start on, also where no channel is on.
+        SetAside::of(UNIT);
         let mut bells = Vec::new();
         for channel in Channel::ALL {
             for urgency in Urgency::ALL {

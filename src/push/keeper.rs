@@ -13,7 +13,7 @@ use std::time::Duration;
 const SWEEP: Duration = Duration::from_secs(60);
 
 pub(super) fn start(store: Arc<dyn PushStore>, bus: Bus, clock: Clock, tasks: &Tasks) {
-    tasks.every("push_keeper", Pace::of(SWEEP).by(&clock.clone()), move || {
+    tasks.every("push_keeper", Pace::of(SWEEP).by(&clock), move || {
         let (store, bus, now) = (Arc::clone(&store), bus.clone(), clock.now());
         async move {
             match store.sweep_pushes(now, now - EXPIRED).await {

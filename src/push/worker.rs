@@ -35,7 +35,7 @@ const REFUSED: &str = "refused";
 /// Sends of an emergency that may panic before it is given up.
 const PANICS: u32 = 3;
 /// What is set aside here.
-const UNIT: &str = "delivery";
+pub(super) const UNIT: &str = "delivery";
 /// Sends in flight are waited for so long at a stop.
 const GRACE: Duration = Duration::from_secs(1);
 /// A lease outlives its send by so much.

@@ -2,7 +2,7 @@
 //! written in their order, and it is set aside.
 //!
 //! A store that is broken as a whole refuses everything, and then nothing may be set aside for it. So a unit is only
-//! believed to be at fault if the store took another one of the same batch, or if few were believed to be lately.
+//! believed to be at fault if the store took another one of the same batch, or if few were since it last took one.
 
 use super::{Backoff, Refusal, SetAside, tried};
 use crate::error::Stored;
@@ -11,9 +11,10 @@ use std::ops::Range;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Units that are believed to be at fault though the store took nothing beside them, and in what time.
-const ALONE: (usize, Duration) = (3, Duration::from_secs(60));
-/// So many refused with none taken, and the store is believed to be at fault: the rest of the batch is not tried.
+/// Units that are believed to be at fault though the store takes nothing beside them, and one more after each of these
+/// times.
+const ALONE: (usize, Duration) = (3, Duration::from_secs(10));
+/// So many refused with none taken, and the rest of the batch is not tried before it is known what to believe.
 const HOPELESS: usize = 64;
 
 /// A part of a batch.
@@ -30,15 +31,16 @@ pub struct Writes {
     aside: SetAside,
     failures: &'static str,
     backoff: Backoff,
-    /// When units were set aside though nothing beside them was taken.
-    alone: Vec<Instant>,
+    /// Since when everything was refused, and how many units were set aside since then.
+    refusing: Option<(Instant, usize)>,
+    alone: (usize, Duration),
 }
 
 impl Writes {
     /// `what` a unit is, the counter of failures, and the pauses between tries.
     pub fn of(what: &'static str, failures: &'static str, backoff: Backoff) -> Self {
         metrics::counter!(failures).increment(0);
-        Self { aside: SetAside::of(what), failures, backoff, alone: Vec::new() }
+        Self { aside: SetAside::of(what), failures, backoff, refusing: None, alone: ALONE }
     }
 
     /// Writes all of a batch, however long the store does not answer. `name` has the ids of a unit, for the log.
@@ -97,7 +99,7 @@ impl Writes {
             match tried(write(&batch[units.clone()])).await {
                 Ok(answer) => {
                     self.backoff.reset();
-                    taken = true;
+                    (taken, self.refusing) = (true, None);
                     for (unit, why) in refused.drain(..) {
                         parts.push(self.set_aside(unit, why, batch, name));
                     }
@@ -110,30 +112,32 @@ impl Writes {
                 Err(Refusal::Lasting(why)) if taken => {
                     parts.push(self.set_aside(units.start, why, batch, name));
                 }
-                Err(Refusal::Lasting(why)) => {
-                    refused.push((units.start, why));
-                    if refused.len() == HOPELESS {
-                        break;
-                    }
-                }
+                Err(Refusal::Lasting(why)) => refused.push((units.start, why)),
                 Err(refusal) => return Err(refusal),
             }
-        }
-        for (unit, why) in refused {
-            if !self.is_believed_alone() {
-                return Err(Refusal::Lasting(why));
+            if refused.len() == HOPELESS || todo.is_empty() {
+                if !self.are_believed_alone(refused.len()) {
+                    let why = refused.pop().map(|(_, why)| why).unwrap_or_default();
+                    return Err(Refusal::Lasting(why));
+                }
+                for (unit, why) in refused.drain(..) {
+                    parts.push(self.set_aside(unit, why, batch, name));
+                }
             }
-            parts.push(self.set_aside(unit, why, batch, name));
         }
         Ok(())
     }
 
-    fn is_believed_alone(&mut self) -> bool {
-        let now = Instant::now();
-        self.alone.retain(|at| now.duration_since(*at) < ALONE.1);
-        let believed = self.alone.len() < ALONE.0;
+    fn are_believed_alone(&mut self, units: usize) -> bool {
+        if units == 0 {
+            return true;
+        }
+        let (since, before) = self.refusing.get_or_insert((Instant::now(), 0));
+        let (at_once, each) = self.alone;
+        let more = since.elapsed().as_millis() / each.as_millis().max(1);
+        let believed = *before + units <= at_once.saturating_add(usize::try_from(more).unwrap_or(usize::MAX));
         if believed {
-            self.alone.push(now);
+            *before += units;
         }
         believed
     }
@@ -243,6 +247,21 @@ mod tests {
             assert_eq!(aside(&parts), [0]);
         }
         writes.once(&[4], numbers.by(corrupt), u32::to_string).await.unwrap_err();
+        // One that is taken says that the store is well.
+        let parts = writes.once(&[5], numbers.by(|_| Ok(())), u32::to_string).await.unwrap();
+        assert!(aside(&parts).is_empty());
+        let parts = writes.once(&[6], numbers.by(corrupt), u32::to_string).await.unwrap();
+        assert_eq!(aside(&parts), [0]);
+    }
+
+    #[tokio::test]
+    async fn a_batch_of_which_every_unit_is_refused_is_not_tried_for_ever() {
+        let (numbers, batch) = (Numbers::default(), (1..=10).collect::<Vec<u32>>());
+        let (began, each) = (Instant::now(), Duration::from_millis(10));
+        let mut writes = Writes { alone: (3, each), ..writes() };
+        let parts = writes.all(&batch, numbers.by(corrupt), u32::to_string).await;
+        assert_eq!(aside(&parts).len(), 10);
+        assert!(began.elapsed() >= each * 7, "{:?}", began.elapsed());
     }
 
     #[tokio::test]

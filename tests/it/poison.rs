@@ -2,6 +2,7 @@
 
 use crate::harness::{Person, TestNode, raw, send_acked, settings};
 use cima::client::{DEADLINE, fix};
+use cima::clock::Clock;
 use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, SqliteConnection, query, query_scalar};
@@ -35,6 +36,20 @@ impl Beside {
         match self {
             Self::Files(_) => format!("x'{}'", id.replace('-', "")),
             Self::Database(_) => format!("'{id}'::uuid"),
+        }
+    }
+
+    /// Runs the one that this store understands.
+    async fn run(&mut self, files_sql: &str, database_sql: &[&str]) {
+        match self {
+            Self::Files(files) => {
+                query(AssertSqlSafe(files_sql.to_owned())).execute(files).await.unwrap();
+            }
+            Self::Database(database) => {
+                for step in database_sql {
+                    query(AssertSqlSafe((*step).to_owned())).execute(&mut *database).await.unwrap();
+                }
+            }
         }
     }
 
@@ -152,9 +167,11 @@ async fn a_visit_that_is_refused_keeps_no_other_waiting() {
     let condition = format!("NEW.user_id = {}", beside.id(ada.id()));
     beside.refuse("INSERT", "zone_visits", &condition).await;
     crate::zones::import(&node, &[crate::zones::circle("home", "the home", HOME)]).await;
+    let mut phones = Vec::new();
     for person in [&ada, &cy] {
         let mut phone = person.stream().await;
         send_acked(&mut phone, &[fix(1, HOME.0, HOME.1, node.now())]).await;
+        phones.push(phone);
     }
     crate::zones::until_told(&cy, &["the home"]).await;
     crate::zones::until_told(&ada, &[]).await;
@@ -217,4 +234,93 @@ async fn a_miss_that_is_refused_is_told_once_all_the_same() {
     let raised = items(&bo, "/v1/alerts?limit=1000").await;
     assert_eq!(raised.iter().filter(|a| a["kind"] == "emergency").count(), 1, "{raised:?}");
     assert!(metric(&node, &set_aside("check_in")).await >= Some(1.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_is_deleted_ends_its_emergency_though_that_changes_meanwhile() {
+    let node = TestNode::start().await;
+    let (ada, bo, _) = node.pair(&["alerts"]).await;
+    let id = ada.raise().await;
+    // Contacts are told first; the emergency changes between that and its end.
+    let change = "UPDATE emergencies SET version = version + 1 WHERE id = NEW.emergency_id;";
+    let mut beside = Beside::of(&node, "cima.db").await;
+    let trigger = format!(
+        "CREATE TRIGGER change AFTER INSERT ON alerts WHEN NEW.template = 'emergency.account_deleted'
+         BEGIN {change} END"
+    );
+    let function = format!(
+        "CREATE FUNCTION change() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN IF NEW.template = 'emergency.account_deleted' THEN {change} END IF; RETURN NEW; END $$"
+    );
+    let call = "CREATE TRIGGER change AFTER INSERT ON alerts FOR EACH ROW EXECUTE FUNCTION change()";
+    beside.run(&trigger, &[&function, call]).await;
+    let subject = cima::id::UserId(ada.id().parse().unwrap());
+    node.node.as_ref().unwrap().services.alerts.forget(subject).await.unwrap();
+    let seen = bo.get(&format!("/v1/emergencies/{id}")).await.ok().unwrap();
+    assert_eq!(seen["state"], "cancelled");
+    let told = items(&bo, "/v1/alerts?limit=1000").await;
+    let farewells = told.iter().filter(|a| a["template"] == "emergency.account_deleted").count();
+    assert_eq!(farewells, 1, "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_timer_that_cannot_be_read_keeps_no_other_waiting_and_fires_when_it_can() {
+    let node = TestNode::start_manual().await;
+    let ((ada, bo, _), (cy, dan, _)) = (node.pair(&["alerts"]).await, node.pair(&["alerts"]).await);
+    let mut ids = Vec::new();
+    for person in [&ada, &cy] {
+        let raised = person.post("/v1/emergencies", json!({"kind": "sos", "countdown_s": 10})).await;
+        ids.push(raised.body["emergency"]["id"].as_str().unwrap().to_owned());
+        let set = person.post("/v1/check-ins", json!({"due_in_s": 3600})).await;
+        assert_eq!(set.status, 201, "{set:?}");
+    }
+    let mut beside = Beside::of(&node, "cima.db").await;
+    let id = beside.id(&ids[0]);
+    let broken = format!("UPDATE emergencies SET opening_fix = '\"nowhere\"' WHERE id = {id}");
+    beside.run(&broken, &[&broken]).await;
+    let (mut bos, mut dans) = (bo.stream().await, dan.stream().await);
+    node.clock.advance(Duration::from_secs(10));
+    let heard = |f: &Value| f["template"] == "emergency.raised";
+    dans.wait_for("the other countdown", heard).await.unwrap();
+    assert!(metric(&node, &set_aside("emergency")).await >= Some(1.0));
+    let mended = format!("UPDATE emergencies SET opening_fix = NULL WHERE id = {id}");
+    beside.run(&mended, &[&mended]).await;
+    let clock = node.clock.clone();
+    let later = async {
+        loop {
+            clock.advance(Duration::from_secs(1));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        () = later => {}
+        alert = bos.wait_for("the countdown", heard) => assert_eq!(alert.unwrap()["emergency"], json!(ids[0])),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_that_cannot_be_read_is_given_up_and_keeps_no_other_waiting() {
+    let node = TestNode::start_with(Clock::system(), |config| {
+        config.push.webhooks = true;
+        config.push.push_allow_hosts = vec!["192.0.2.1".to_owned()];
+    })
+    .await;
+    let ((ada, bo, _), (cy, dan, _)) = (node.pair(&["alerts"]).await, node.pair(&["alerts"]).await);
+    for contact in [&bo, &dan] {
+        let path = format!("/v1/devices/{}/push/webhook", contact.session.device);
+        let endpoint = json!({"url": "https://192.0.2.1/hook"});
+        let put = contact.call("PUT", &path, endpoint).await;
+        assert!(put.status < 300, "{put:?}");
+    }
+    let mut beside = Beside::of(&node, "cima.db").await;
+    let bos =
+        format!("UPDATE push_endpoints SET target = '\"nowhere\"' WHERE user_id = {}", beside.id(bo.id()));
+    beside.run(&bos, &[&bos]).await;
+    ada.raise().await;
+    cy.raise().await;
+    beside
+        .until("SELECT count(*) FROM push_deliveries WHERE state = 'dead' AND reason = 'unreadable'", 1)
+        .await;
+    let dans = "SELECT count(*) FROM push_deliveries WHERE state = 'waiting' AND claims > 0";
+    beside.until(dans, 1).await;
 }

@@ -248,31 +248,44 @@ impl Alerts {
     }
 
     /// Ends what is open before the account is deleted, and says so to contacts in words that outlive it. No check-in
-    /// fires any more.
+    /// fires any more. An end that another change came before is tried again.
     ///
     /// # Errors
-    /// When the store failed.
+    /// When the store failed, or somebody else changes an emergency all the time; a repeat goes on.
     pub async fn forget(&self, subject: UserId) -> Result<(), AlertError> {
         self.store.forget_check_ins(subject).await?;
-        for open in self.store.open_of(subject).await? {
-            let contacts = self.contacts_with_part(subject).await?;
-            let farewell = |contact: UserId| AlertDraft {
-                id: AlertId(derived("account deleted", &[open.id.0.as_bytes(), contact.0.as_bytes()])),
-                subject: contact,
-                template: "emergency.account_deleted",
-                params: BTreeMap::new(),
-                emergency: Some(open.id),
-                lane: Lane::Emergency,
-                ..self.draft_to(contact, AlertKind::EmergencyUpdate, Severity::Warning)
-            };
-            if open.active_at.is_some() {
-                let told: Vec<AlertDraft> = contacts.iter().map(|l| farewell(l.contact)).collect();
-                self.send(&told).await?;
+        for _ in 0..TRIES {
+            let open = self.store.open_of(subject).await?;
+            if open.is_empty() {
+                return Ok(());
             }
-            let now = self.clock.now();
-            if let Some(next) = open.apply(Command::Forget, now) {
-                self.store_change(next, None, now).await?;
+            for emergency in open {
+                self.end_for_good(&emergency).await?;
             }
+        }
+        Err(AlertError::Conflict("the emergency is changing too fast; try again"))
+    }
+
+    /// Contacts are told before, each once however often it is tried: after the end nobody knows who they are.
+    async fn end_for_good(&self, open: &Emergency) -> Result<(), AlertError> {
+        let contacts = self.contacts_with_part(open.subject).await?;
+        let farewell = |contact: UserId| AlertDraft {
+            id: AlertId(derived("account deleted", &[open.id.0.as_bytes(), contact.0.as_bytes()])),
+            subject: contact,
+            template: "emergency.account_deleted",
+            params: BTreeMap::new(),
+            emergency: Some(open.id),
+            lane: Lane::Emergency,
+            ..self.draft_to(contact, AlertKind::EmergencyUpdate, Severity::Warning)
+        };
+        if open.active_at.is_some() {
+            let told: Vec<AlertDraft> = contacts.iter().map(|l| farewell(l.contact)).collect();
+            self.send(&told).await?;
+        }
+        let now = self.clock.now();
+        if let Some(next) = open.apply(Command::Forget, now) {
+            // Whether another change came before is seen by whoever asks for what is open.
+            self.store_change(next, None, now).await?;
         }
         Ok(())
     }
