@@ -19,8 +19,9 @@ pub(super) struct Window {
     frames: u64,
     /// The highest `seq` that came in a frame.
     top: i64,
-    /// From where to where fixes came that were not taken: nothing from there on is acked before they came again.
-    missing: Option<(i64, i64)>,
+    /// From where to where fixes came that were not taken: nothing from there on is acked before they came again. Rare, so
+    /// it has no place in every socket.
+    missing: Option<Box<(i64, i64)>>,
     acked: i64,
 }
 
@@ -38,7 +39,7 @@ impl Window {
     /// Up to where every fix is on disk, if that is to be said now: after a change when something is still in flight only
     /// if it is news.
     fn durable(&self) -> Option<i64> {
-        let missing = self.missing.map(|(from, _)| from);
+        let missing = self.missing.as_ref().map(|missing| missing.0);
         let lowest = self.in_flight.iter().map(|(_, lowest)| *lowest).chain(missing).min();
         let durable = lowest.map_or(self.top, |lowest| self.top.min(lowest - 1));
         (lowest.is_none() || durable > self.acked).then_some(durable)
@@ -58,8 +59,8 @@ impl Window {
     /// These were not taken.
     fn miss(&mut self, given: &[GivenFix]) {
         let Some((low, high)) = numbers(given).min().zip(numbers(given).max()) else { return };
-        let (from, to) = self.missing.unwrap_or((low, high));
-        self.missing = Some((from.min(low), to.max(high)));
+        let (from, to) = self.missing.as_deref().copied().unwrap_or((low, high));
+        self.missing = Some(Box::new((from.min(low), to.max(high))));
     }
 
     /// These were taken, perhaps for the second time.
@@ -67,10 +68,10 @@ impl Window {
         let Some((low, high)) = numbers(given).min().zip(numbers(given).max()) else { return };
         // A number that no fix can have must not swallow the acks of those that come after.
         self.top = self.top.max(high);
-        if let Some((from, to)) = self.missing
+        if let Some((from, to)) = self.missing.as_deref().copied()
             && low <= from
         {
-            self.missing = (high < to).then_some((from.max(high + 1), to));
+            self.missing = (high < to).then(|| Box::new((from.max(high + 1), to)));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What ends a session from outside: its token's session, its device, a newer socket.
 
 use super::node::{ADA, BO, fixes, sealed};
-use super::rig::{FIRST, HEARTBEAT, PHONE, Rig, SECOND, caller};
+use super::rig::{FIRST, PHONE, Rig, SECOND, caller};
 use crate::id::{DeviceId, UserId};
 use crate::identity::{Caller, Revoked, TokenKind};
 use crate::stream::session::{Input, Peers};
@@ -136,8 +136,10 @@ fn a_client_that_does_not_read_is_closed_and_sent_nothing_more() {
 #[test]
 fn a_session_without_a_heartbeat_left_is_not_asked_who_it_is() {
     let mut rig = Rig::welcomed();
-    rig.pass(HEARTBEAT * 3);
+    for _ in 0..2 {
+        assert_eq!(rig.tick(Peers::None)[0], "ping");
+    }
     rig.revoked = Some(Revoked::Session(FIRST));
-    assert_eq!(rig.give(Input::Tick(Peers::None)), ["gone"], "nobody is there to be told");
+    assert_eq!(rig.tick(Peers::None), ["gone"], "nobody is there to be told");
     assert_eq!(rig.session.caller().user, ADA);
 }
