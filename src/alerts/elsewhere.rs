@@ -26,9 +26,9 @@ impl Alerts {
         }
         for emergency in changed {
             self.rescheduled.notify_one();
-            self.bus.ring_here(Event::Visibility { subject: emergency.subject });
+            self.bus.publish_here(Event::Visibility { subject: emergency.subject });
             let hidden = emergency.apparent.is_some();
-            self.bus.ring_here(self.change_event(&Next { emergency, notices: Vec::new(), hidden }).await);
+            self.bus.publish_here(self.change_event(&Next { emergency, notices: Vec::new(), hidden }).await);
         }
         Ok(versions)
     }

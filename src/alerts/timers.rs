@@ -53,7 +53,7 @@ impl Alerts {
     /// What is due has changed: timers look when, here and on other nodes.
     pub(super) fn reschedule(&self) {
         self.rescheduled.notify_one();
-        self.bus.ring_elsewhere(&Event::Rescheduled);
+        self.bus.publish_elsewhere(&Event::Rescheduled);
     }
 
     /// Starts the task that fires what is due.

@@ -55,7 +55,7 @@ impl Revocations {
 }
 
 impl Identity {
-    /// Starts the task that learns what other nodes revoke: from their bells, and from the store in case one was lost.
+    /// Starts the task that learns what other nodes revoke: from their hints, and from the store in case one was lost.
     pub fn start_revocations(self: &Arc<Self>, tasks: &Tasks) {
         if !self.bus.is_shared() {
             return;
@@ -94,7 +94,7 @@ impl Identity {
             Ok(revoked) => {
                 for revoked in revoked {
                     if self.revocations.add(revoked) {
-                        self.bus.ring_here(revoked.event());
+                        self.bus.publish_here(revoked.event());
                     }
                 }
                 *looked_at = now;
@@ -105,7 +105,7 @@ impl Identity {
 }
 
 impl Revoked {
-    /// The bell of it.
+    /// The event that tells of it.
     pub(super) fn event(self) -> Event {
         match self {
             Self::Device(id) => Event::DeviceRemoved(id),

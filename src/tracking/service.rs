@@ -218,7 +218,7 @@ impl Tracking {
             Box::new(move |recorded: Recorded| {
                 person.recorded(device, &fixes, &recorded);
                 if let (Some(bus), Some(from)) = (elsewhere, fixes.iter().map(Fix::order).min()) {
-                    bus.ring_elsewhere(&Event::FixesRecorded { user: person.user(), device, from });
+                    bus.publish_elsewhere(&Event::FixesRecorded { user: person.user(), device, from });
                 }
                 receipt(recorded);
             })
@@ -253,7 +253,7 @@ impl Tracking {
         if let Some(person) = self.person(owner) {
             person.rebuild();
         }
-        self.bus.ring_elsewhere(&Event::FencesChanged { owner });
+        self.bus.publish_elsewhere(&Event::FencesChanged { owner });
     }
 
     /// The person's tracked device changed.
@@ -261,7 +261,7 @@ impl Tracking {
         if let Some(person) = self.person(user) {
             person.track(device);
         }
-        self.bus.ring_elsewhere(&Event::TrackedChanged { user });
+        self.bus.publish_elsewhere(&Event::TrackedChanged { user });
     }
 
     /// Folds what a stop left unfolded: fixes that were acked and whose transitions nobody has seen yet. `brought` are

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-/// Messages in their order. When it is full the oldest goes: what it rang for is in the store.
+/// Messages in their order. When it is full the oldest goes: what it hinted at is in the store.
 pub(super) struct Queue {
     name: &'static str,
     bound: usize,
