@@ -21,7 +21,8 @@ load: ## cima beside a bare sink: latency, memory and throughput; some 7 minutes
 	cargo build --release --workspace
 	target/release/cima-loadtest all --rounds 3
 
-lint: ## format, lints and documentation
+lint: ## format, lints, documentation, and what the packages underneath may be
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+	tests/deny.sh

@@ -11,6 +11,7 @@ need() { # command, package that has it
 }
 need cc build-essential
 need python3 python3
+need make make
 need node nodejs
 need npm npm
 python3 -c 'import ensurepip' 2>/dev/null || { apt-get update -qq; apt-get install -y -qq python3-venv >/dev/null; }
@@ -18,7 +19,7 @@ python3 -c 'import ensurepip' 2>/dev/null || { apt-get update -qq; apt-get insta
 # The rest runs beside a private PostgreSQL and a private Redis, which this installs where they are missing.
 [ -n "${CIMA_TEST_DATABASE_URL:-}" ] || exec tests/backends.sh tests/run.sh
 
-cargo fmt --all --check
+make lint
 tests/k8s/run.sh
 cargo build --quiet --bin cima
 
@@ -50,10 +51,10 @@ tests/push/run.sh
 # but for what is about files.
 code=0
 if command -v cargo-nextest >/dev/null; then
-    cargo nextest run --no-fail-fast 2>&1 | tee "$folder/embedded" || code=1
+    cargo nextest run --workspace --no-fail-fast 2>&1 | tee "$folder/embedded" || code=1
     CIMA_TEST_BACKEND=postgres cargo nextest run --no-fail-fast --test it -E 'not test(/_in_files$/)' 2>&1 | tee "$folder/scaled" || code=1
 else
-    cargo test --no-fail-fast 2>&1 | tee "$folder/embedded" || code=1
+    cargo test --workspace --no-fail-fast 2>&1 | tee "$folder/embedded" || code=1
     CIMA_TEST_BACKEND=postgres cargo test --no-fail-fast --test it -- --skip _in_files 2>&1 | tee "$folder/scaled" || code=1
 fi
 ran() { grep -E "^( +Summary|test result:)" "$1" | sed 's/^ */  /'; }

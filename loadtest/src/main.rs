@@ -1,5 +1,6 @@
 //! Load on a cima server, measured beside a bare WebSocket sink on the same machine in the same run.
 
+mod compare;
 mod frames;
 mod gates;
 mod idle;
@@ -46,6 +47,14 @@ enum Command {
     Throughput,
     /// All of them, one after the other.
     All,
+    /// This cima and another one, such as the release before, in turns: the ratio of their figures.
+    Compare {
+        /// The other cima program.
+        other: PathBuf,
+        /// How often each is measured.
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=20))]
+        turns: u32,
+    },
     /// The bare sink itself, which the other commands start as a process of its own.
     #[command(hide = true)]
     Sink {
@@ -131,6 +140,11 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         return sink::serve(listen).await.map(|()| ExitCode::SUCCESS);
     }
     server::check_open_files(options.sockets())?;
+    if let Command::Compare { other, turns } = cli.command {
+        let found = Box::pin(compare::run(&options, other, turns)).await?;
+        written(&options, &found.markdown(), &found)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut report = Report::of_this_machine(&options.server()?)?;
     let all = matches!(cli.command, Command::All);
     if all || matches!(cli.command, Command::Steady) {
@@ -142,12 +156,17 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     if all || matches!(cli.command, Command::Throughput) {
         report.throughput = Box::pin(throughput::run(&options)).await.context("throughput")?;
     }
-    let markdown = report.markdown();
+    written(&options, &report.markdown(), &report)?;
+    Ok(if report.is_whole() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The report, to standard output and where `--out` says.
+fn written(options: &Options, markdown: &str, report: &impl serde::Serialize) -> anyhow::Result<()> {
     println!("{markdown}");
     if let Some(folder) = &options.out {
         std::fs::create_dir_all(folder)?;
-        std::fs::write(folder.join("report.md"), &markdown)?;
-        std::fs::write(folder.join("report.json"), serde_json::to_string_pretty(&report)?)?;
+        std::fs::write(folder.join("report.md"), markdown)?;
+        std::fs::write(folder.join("report.json"), serde_json::to_string_pretty(report)?)?;
     }
-    Ok(if report.is_whole() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(())
 }

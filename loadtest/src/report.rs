@@ -106,6 +106,15 @@ pub(crate) struct SteadyReport {
     pub(crate) server_rss_mib: f64,
 }
 
+impl SteadyReport {
+    /// Whether nothing is missing that had to come and nothing came that had not to.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.fixes_sent == self.fixes_acked
+            && self.fixes_rejected + self.acks_impossible + self.alerts_unexpected == 0
+            && self.alerts_received == self.alerts_expected
+    }
+}
+
 /// Of idle sockets.
 #[derive(Serialize)]
 pub(crate) struct IdleReport {
@@ -185,11 +194,7 @@ impl Report {
 
     /// Whether nothing is missing that had to come and nothing came that had not to.
     pub(crate) fn is_whole(&self) -> bool {
-        let steady = self.steady.as_ref().is_none_or(|s| {
-            s.fixes_sent == s.fixes_acked
-                && s.fixes_rejected + s.acks_impossible + s.alerts_unexpected == 0
-                && s.alerts_received == s.alerts_expected
-        });
+        let steady = self.steady.as_ref().is_none_or(SteadyReport::is_whole);
         steady && self.throughput.iter().all(|t| t.cima.iter().chain(&t.sink).all(|r| r.missing == 0))
     }
 

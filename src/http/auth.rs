@@ -2,7 +2,7 @@
 
 use super::Problem;
 use super::problem::Code;
-use crate::identity::Caller;
+use crate::identity::{Caller, bearer};
 use crate::services::Services;
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
@@ -39,24 +39,5 @@ impl FromRequestParts<Services> for Access {
             ));
         }
         Ok(Self(caller))
-    }
-}
-
-/// The token of an `Authorization` header; the scheme's case does not matter (RFC 9110, 11.1).
-fn bearer(header: &str) -> Option<&str> {
-    let (scheme, token) = header.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_bearer_scheme_is_read() {
-        assert_eq!(bearer("Bearer abc"), Some("abc"));
-        assert_eq!(bearer("bearer  abc "), Some("abc"));
-        assert_eq!(bearer("Basic abc"), None);
-        assert_eq!(bearer("Bearer"), None);
     }
 }

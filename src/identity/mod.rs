@@ -5,6 +5,7 @@
 //! raises, ends with PIN and sends fixes, and reads nothing, so that an expired session never blocks an SOS.
 
 mod account;
+mod bearer;
 mod device;
 mod password;
 mod pin;
@@ -16,6 +17,7 @@ mod store;
 mod token;
 
 pub use account::{Account, AccountPatch, NewAccount, Profile, SignUp};
+pub use bearer::bearer;
 pub use device::{Device, DeviceIn, Platform};
 pub use password::Hasher;
 pub use pin::PinOutcome;

@@ -1,7 +1,7 @@
 //! What must not be believed though its signature is right: kept in memory for as long as a token could live.
 
 use super::token::DISTRESS;
-use super::{Caller, Identity, IdentityStore, Revoked, TokenKind};
+use super::{Caller, Identity, IdentityStore, Revoked};
 use crate::bus::Event;
 use crate::clock::Timestamp;
 use crate::error::Stored;
@@ -44,13 +44,14 @@ impl Revocations {
         }
     }
 
-    /// Whether a token's owner is still to be believed.
-    pub fn allows(&self, caller: &Caller) -> bool {
-        let session_ended = match caller.kind {
-            TokenKind::Access(session) => self.sessions.contains(&session),
-            TokenKind::Distress => false,
-        };
-        !session_ended && !self.devices.contains(&caller.device)
+    /// What of a token's owner was revoked: their device, or else the session of the token. `None` if they are still to be
+    /// believed.
+    pub fn revoked(&self, caller: &Caller) -> Option<Revoked> {
+        if self.devices.contains(&caller.device) {
+            return Some(Revoked::Device(caller.device));
+        }
+        let session = caller.session().filter(|session| self.sessions.contains(session));
+        session.map(Revoked::Session)
     }
 }
 
@@ -111,5 +112,29 @@ impl Revoked {
             Self::Device(id) => Event::DeviceRemoved(id),
             Self::Session(id) => Event::SessionEnded(id),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::UserId;
+    use crate::identity::TokenKind;
+    use uuid::Uuid;
+
+    #[test]
+    fn a_removed_device_outweighs_an_ended_session_and_a_distress_token_has_none() {
+        let (device, session) = (DeviceId(Uuid::from_u128(1)), SessionId(Uuid::from_u128(2)));
+        let user = UserId(Uuid::from_u128(3));
+        let caller = |kind| Caller { user, device, kind, until: Timestamp::from_unix_ms(0) };
+        let (access, distress) = (caller(TokenKind::Access(session)), caller(TokenKind::Distress));
+        let revocations = Revocations::default();
+        assert_eq!(revocations.revoked(&access), None);
+        revocations.add(Revoked::Session(session));
+        assert_eq!(revocations.revoked(&access), Some(Revoked::Session(session)));
+        assert_eq!(revocations.revoked(&distress), None);
+        revocations.add(Revoked::Device(device));
+        assert_eq!(revocations.revoked(&access), Some(Revoked::Device(device)));
+        assert_eq!(revocations.revoked(&distress), Some(Revoked::Device(device)));
     }
 }

@@ -229,20 +229,16 @@ impl Identity {
     /// `Unauthenticated` unless it is a token of ours, good now, of a device and session that still are.
     pub fn authenticate(&self, token: &str) -> Result<Caller, IdentityError> {
         let caller = self.key.check(token, &self.clock)?;
-        if !self.revocations.allows(&caller) {
+        if self.revocations.revoked(&caller).is_some() {
             return Err(IdentityError::Unauthenticated("the device was removed or the session ended"));
         }
         Ok(caller)
     }
 
-    /// Whether a caller from before is still believed: not expired, not revoked.
-    pub fn still_believed(&self, caller: &Caller) -> bool {
-        self.clock.now() < caller.until && self.revocations.allows(caller)
-    }
-
-    /// Whether a caller's device is still the person's, whatever the age of the token.
-    pub fn is_removed(&self, caller: &Caller) -> bool {
-        !self.revocations.allows(caller)
+    /// What of a caller from before was revoked, whatever the age of the token: the device if it was removed, or else the
+    /// session if it ended.
+    pub fn revoked(&self, caller: &Caller) -> Option<Revoked> {
+        self.revocations.revoked(caller)
     }
 
     fn believe_no_more(&self, revoked: Revoked) {

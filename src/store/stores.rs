@@ -105,11 +105,8 @@ impl Stores {
 
     /// Each part of the store, and why it could not take an emergency now.
     pub async fn health(&self) -> Vec<(&'static str, Option<StoreError>)> {
-        let answer = |(name, db): (&'static str, &Database)| {
-            let db = db.clone();
-            async move { (name, db.healthy().await.err()) }
-        };
-        join_all(self.parts().into_iter().map(answer)).await
+        let parts = self.parts().into_iter();
+        join_all(parts.map(async |(name, db)| (name, db.healthy().await.err()))).await
     }
 
     /// What decides whether an answer is on the disk.

@@ -1,11 +1,13 @@
-//! What waits for a socket. It cannot grow: bells are flags, positions are the newest per person, acks the highest.
-//! What a flag stands for is read from the store when the socket gets to it, so nothing is lost by being few.
+//! What waits for a socket. It cannot grow: hints are flags, positions are the newest per person, acks as many as frames
+//! are in flight. What a flag stands for is read from the store when the socket gets to it, so nothing is lost by being few.
+//!
+//! Other tasks of the node also read here how far a socket is, without disturbing it.
 
 use crate::bus::Sealed;
-use crate::id::{EmergencyId, UserId};
+use crate::id::{EmergencyId, SessionId, UserId};
 use crate::tracking::Recorded;
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -14,15 +16,14 @@ use tokio::time::Instant;
 /// Changed emergencies that are named; beyond, the socket looks at all it has part in.
 const NAMED: usize = 64;
 
-/// Why a socket is to be closed by the server.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Close {
-    /// The session ended.
-    SignedOut,
-    /// The device was removed.
-    DeviceRemoved,
-    /// A newer socket of the device sends fixes.
-    Replaced,
+/// A frame of fixes that is on disk.
+pub(super) struct Written {
+    /// Its number on the socket.
+    pub(super) frame: u64,
+    /// How many fixes were handed over.
+    pub(super) fixes: usize,
+    /// What became of them.
+    pub(super) recorded: Recorded,
 }
 
 /// What waits, taken as a whole.
@@ -30,30 +31,46 @@ pub(super) enum Close {
 pub(super) struct Waiting {
     /// Since when the first of it waits.
     since: Option<Instant>,
-    pub(super) close: Option<Close>,
+    /// The device was removed.
+    pub(super) removed: bool,
+    /// This session ended; the newest, if several did.
+    pub(super) ended: Option<SessionId>,
+    /// A newer socket of the device sends fixes.
+    pub(super) replaced: bool,
     /// The node is stopping: the socket closes after so long.
     pub(super) drain: Option<Duration>,
     /// Everything may have changed: look everywhere.
     pub(super) resync: bool,
+    /// These emergencies changed.
     pub(super) emergencies: BTreeSet<EmergencyId>,
+    /// The inbox got something.
     pub(super) inbox: bool,
     /// Whose positions may no longer (or otherwise) be seen.
     pub(super) visibility: BTreeSet<UserId>,
-    pub(super) recorded: Vec<(u64, usize, Recorded)>,
+    /// Frames of fixes that are on disk now.
+    pub(super) written: Vec<Written>,
+    /// The newest position of each person.
     pub(super) positions: Vec<(UserId, Sealed)>,
 }
 
 /// The mailbox of one socket.
 pub(super) struct Mailbox {
     waiting: Mutex<Waiting>,
-    bell: Notify,
+    filled: Notify,
     sent_to: AtomicI64,
+    sends_fixes: AtomicBool,
+    claim: AtomicI64,
 }
 
 impl Default for Mailbox {
     fn default() -> Self {
-        let sent_to = AtomicI64::new(i64::MAX);
-        Self { waiting: Mutex::default(), bell: Notify::new(), sent_to }
+        Self {
+            waiting: Mutex::default(),
+            filled: Notify::new(),
+            sent_to: AtomicI64::new(i64::MAX),
+            sends_fixes: AtomicBool::new(false),
+            claim: AtomicI64::new(0),
+        }
     }
 }
 
@@ -69,25 +86,22 @@ impl Mailbox {
             waiting.since.get_or_insert_with(Instant::now);
             change(&mut waiting);
         }
-        self.bell.notify_one();
+        self.filled.notify_one();
     }
 
-    pub(super) fn close(&self, why: Close) {
-        self.put(|w| {
-            w.close.get_or_insert(why);
-        });
+    pub(super) fn removed(&self) {
+        self.put(|w| w.removed = true);
+    }
+    pub(super) fn ended(&self, session: SessionId) {
+        self.put(|w| w.ended = Some(session));
+    }
+    pub(super) fn replaced(&self) {
+        self.put(|w| w.replaced = true);
     }
     pub(super) fn drain(&self, after: Duration) {
         self.put(|w| {
             w.drain.get_or_insert(after);
         });
-    }
-    /// How far the socket has sent its inbox; beyond every inbox for one that does not read.
-    pub(super) fn sent_to(&self) -> i64 {
-        self.sent_to.load(Ordering::Relaxed)
-    }
-    pub(super) fn set_sent_to(&self, cursor: i64) {
-        self.sent_to.store(cursor, Ordering::Relaxed);
     }
     pub(super) fn resync(&self) {
         self.put(|w| w.resync = true);
@@ -110,8 +124,8 @@ impl Mailbox {
         });
     }
     /// A frame of fixes is on disk. As many wait as frames are in flight, which the window bounds.
-    pub(super) fn recorded(&self, frame: u64, fixes: usize, recorded: Recorded) {
-        self.put(|w| w.recorded.push((frame, fixes, recorded)));
+    pub(super) fn written(&self, frame: u64, fixes: usize, recorded: Recorded) {
+        self.put(|w| w.written.push(Written { frame, fixes, recorded }));
     }
     pub(super) fn position(&self, subject: UserId, sealed: Sealed) {
         self.put(|w| match w.positions.iter_mut().find(|(user, _)| *user == subject) {
@@ -120,13 +134,40 @@ impl Mailbox {
         });
     }
 
+    /// Takes all that waits, without waiting for any.
+    pub(super) fn take_now(&self) -> Waiting {
+        std::mem::take(&mut *self.lock())
+    }
+
     /// Waits for something and takes all of it.
     pub(super) async fn take(&self) -> Waiting {
-        self.bell.notified().await;
-        let waiting = std::mem::take(&mut *self.lock());
+        self.filled.notified().await;
+        let waiting = self.take_now();
         if let Some(since) = waiting.since {
             metrics::histogram!("cima_mailbox_lag_seconds").record(since.elapsed());
         }
         waiting
+    }
+
+    /// How far the socket has sent its inbox; beyond every inbox for one that does not read.
+    pub(super) fn sent_to(&self) -> i64 {
+        self.sent_to.load(Ordering::Relaxed)
+    }
+    pub(super) fn set_sent_to(&self, cursor: i64) {
+        self.sent_to.store(cursor, Ordering::Relaxed);
+    }
+    /// Whether the socket has sent a fix.
+    pub(super) fn sends_fixes(&self) -> bool {
+        self.sends_fixes.load(Ordering::Relaxed)
+    }
+    pub(super) fn set_sends_fixes(&self) {
+        self.sends_fixes.store(true, Ordering::Relaxed);
+    }
+    /// The number of its claim to be the device's stream among all nodes; `None` while it has none.
+    pub(super) fn claim(&self) -> Option<i64> {
+        Some(self.claim.load(Ordering::Relaxed)).filter(|claim| *claim > 0)
+    }
+    pub(super) fn set_claim(&self, claim: i64) {
+        self.claim.store(claim, Ordering::Relaxed);
     }
 }

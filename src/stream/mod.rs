@@ -1,20 +1,26 @@
-//! The stream: the WebSocket door, `GET /v1/stream`. One actor task per socket; a socket is a person's device.
+//! The stream: the WebSocket transport, `GET /v1/stream`. A socket is a person's device.
 //!
-//! [`protocol`](protocol::ServerFrame) is the frames, `mailbox` what waits for a socket (bounded by its shape: flags
-//! and newest values, never a queue), `registry` who is connected and who watches whom, `actor` the loop. [`document`]
-//! is what the AsyncAPI document says of all that, made of the frames' own types.
+//! From the wire inwards:
+//!
+//! - `upgrade`: from an HTTP request to a socket: who it is, and with what buffers.
+//! - `connection`: the task that owns one socket; `effects` carries out what its session asks for, against the services.
+//! - `session`: what a socket says and does, as a state machine without a socket.
+//! - [`protocol`](ServerFrame): the frames. `close`: the codes that close a socket. [`document`]: the AsyncAPI document,
+//!   made of both.
+//! - `mailbox`: what waits for a socket, bounded by its shape: flags and newest values, never a queue. `registry`: who is
+//!   connected to this node and who watches whom. `router` puts what the bus says into mailboxes, `poll` what it may have lost.
 
-mod actor;
+mod close;
+mod connection;
 mod document;
-mod examples;
-mod fixes;
-mod lane;
+mod effects;
 mod mailbox;
 mod poll;
 mod protocol;
 mod registry;
+mod router;
+mod session;
 mod upgrade;
-mod watch;
 
 pub use document::document;
 pub use poll::start_poll;

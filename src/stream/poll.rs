@@ -1,5 +1,5 @@
-//! Looks at what other nodes may have rung for and nobody here heard: a query a node, not one a socket. Often while the
-//! bell is suspect, now and then while it is not.
+//! Looks for what other nodes may have hinted at and nobody here heard: a query a node, not one a socket. Often while hints
+//! may be lost, now and then while they are not.
 
 use super::Registry;
 use crate::alerts::Versions;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Between looks while the bell is suspect.
+/// Between looks while hints may be lost.
 const SUSPECT: Duration = Duration::from_millis(500);
 /// Between looks while it is not, and between looks at grants while it is.
 const TRUSTED: Duration = Duration::from_secs(5);
@@ -22,14 +22,14 @@ const PEOPLE: usize = 500;
 struct Poll {
     services: Services,
     registry: Arc<Registry>,
-    /// Open emergencies as they were at the last look and at the one before it. A bell may have been lost for a while
-    /// before it is suspect, so the older is what the first suspicious look is compared with.
+    /// Open emergencies as they were at the last look and at the one before it. Hints may have been lost for a while before
+    /// the bus suspects it, so the older is what the first suspicious look is compared with.
     open: Option<Versions>,
     before: Option<Versions>,
     grants_at: Instant,
 }
 
-/// Starts the looking, if other nodes may ring at all.
+/// Starts the looking, if there may be other nodes at all.
 pub fn start_poll(services: &Services, registry: &Arc<Registry>, tasks: &Tasks) {
     if !services.bus.is_shared() {
         return;
@@ -65,7 +65,7 @@ impl Poll {
             }
         }
         if suspect && self.grants_at.elapsed() >= TRUSTED {
-            self.registry.look_at_grants();
+            self.registry.hint_grants();
             self.grants_at = Instant::now();
         }
     }
@@ -77,7 +77,7 @@ impl Poll {
             match self.services.tracking.stream_claims(devices).await {
                 Ok(claims) => claims.into_iter().for_each(|(device, claim)| {
                     if let Some(user) = streaming.get(&device) {
-                        self.registry.is_claimed(*user, device, claim);
+                        self.registry.replace_claimed_before(*user, device, claim);
                     }
                 }),
                 Err(error) => {
@@ -91,7 +91,7 @@ impl Poll {
     async fn look_at_inboxes(&self) {
         for people in self.registry.people().chunks(PEOPLE) {
             match self.services.alerts.inbox_heads(people).await {
-                Ok(heads) => heads.into_iter().for_each(|(user, head)| self.registry.inbox_is_at(user, head)),
+                Ok(heads) => heads.into_iter().for_each(|(user, head)| self.registry.hint_inbox(user, head)),
                 Err(error) => {
                     tracing::warn!(%error, "inboxes could not be read; they are looked at again");
                     return;

@@ -1,13 +1,15 @@
 //! From an HTTP request to a socket: who is it, and with what buffers.
 
 use super::Registry;
-use super::actor::{self, Actor};
+use super::close::CloseCode;
+use super::connection::{self, Connection};
+use crate::identity::bearer;
 use crate::problem::Problem;
 use crate::services::Services;
 use axum::Router;
 use axum::extract::State;
+use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -16,9 +18,7 @@ use std::time::Duration;
 
 /// The subprotocol whose frames are JSON.
 const JSON_V1: &str = "cima.v1.json";
-/// A client's frame, at most; a larger one closes the socket with 1009.
-pub(super) const MAX_FRAME: usize = 64 * 1024;
-/// What the socket still reads to be able to say so, instead of breaking off.
+/// What a socket still reads of a frame that is too large, to be able to close with 1009 instead of breaking off.
 const MAX_READ: usize = 2 * 1024 * 1024;
 /// Bytes that may wait to be written to a client that does not read.
 const MAX_UNWRITTEN: usize = 256 * 1024;
@@ -34,8 +34,7 @@ pub struct StreamSettings {
     pub write_deadline: Duration,
 }
 
-/// The door.
-#[derive(Clone)]
+/// The transport, made once.
 pub struct Stream {
     pub(super) services: Services,
     pub(super) registry: Arc<Registry>,
@@ -43,14 +42,14 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// The door before these services.
+    /// The transport in front of these services.
     pub fn new(services: Services, registry: Arc<Registry>, settings: StreamSettings) -> Self {
         Self { services, registry, settings }
     }
 
     /// Its one route.
     pub fn router(self) -> Router {
-        Router::new().route("/v1/stream", get(upgrade)).with_state(self)
+        Router::new().route("/v1/stream", get(upgrade)).with_state(Arc::new(self))
     }
 }
 
@@ -62,10 +61,9 @@ enum Offered {
 }
 
 fn offered(headers: &HeaderMap) -> Offered {
-    let text = |name| headers.get(name).and_then(|v| v.to_str().ok());
-    if let Some(value) = text(header::AUTHORIZATION) {
-        let token = value.strip_prefix("Bearer ").or_else(|| value.strip_prefix("bearer "));
-        return Offered::Header(token.unwrap_or_default().trim().to_owned());
+    let authorization = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
+    if let Some(token) = authorization.and_then(bearer) {
+        return Offered::Header(token.to_owned());
     }
     let protocols = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|v| v.to_str().ok());
     let mut listed = protocols.flat_map(|v| v.split(',')).map(str::trim);
@@ -76,7 +74,7 @@ fn offered(headers: &HeaderMap) -> Offered {
 }
 
 async fn upgrade(
-    State(stream): State<Stream>,
+    State(stream): State<Arc<Stream>>,
     headers: HeaderMap,
     ws: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
@@ -101,16 +99,14 @@ async fn upgrade(
         .max_message_size(MAX_READ)
         .max_frame_size(MAX_READ);
     match (caller, given) {
-        (Ok(caller), _) => ws.on_upgrade(move |socket| actor::run(Actor::new(stream, caller, socket))),
-        (Err(_), Offered::Subprotocol(_)) => ws.on_upgrade(refuse),
+        (Ok(caller), _) => {
+            ws.on_upgrade(move |socket| connection::run(Connection::new(stream, caller, socket)))
+        }
+        // A browser cannot read the status of a failed upgrade: it is let in and told by the close code.
+        (Err(_), Offered::Subprotocol(_)) => {
+            let close = CloseCode::Token.because("the token is not valid");
+            ws.on_upgrade(move |socket| connection::refuse(socket, close))
+        }
         (Err(error), _) => Problem::from(error).into_response(),
     }
-}
-
-/// A browser cannot read the status of a failed upgrade: it is let in and told by the close code.
-async fn refuse(mut socket: WebSocket) {
-    let close = CloseFrame { code: 4401, reason: "the token is not valid".into() };
-    // The client may have gone already.
-    let _ = socket.send(Message::Close(Some(close))).await;
-    actor::drain_until_closed(socket).await;
 }

@@ -1,7 +1,7 @@
 //! A node of one's own, people on it, and counts that `CIMA_PROVE=1` makes whole.
 
 #[path = "../support/database.rs"]
-mod database;
+pub(crate) mod database;
 
 use cima::app::Node;
 use cima::client::{Answer, Api, Session, Socket};

@@ -16,5 +16,7 @@ mod kill;
 mod operations;
 mod push;
 mod retention;
+mod sockets;
+mod stored;
 mod visibility;
 mod zones;

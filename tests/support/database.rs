@@ -45,7 +45,8 @@ fn server() -> String {
         .expect("there is no PostgreSQL: run `tests/backends.sh cargo nextest run`")
 }
 
-fn address(database: &str) -> String {
+/// Where a database of that server is.
+pub(crate) fn address(database: &str) -> String {
     let server = server();
     let (server, _) = server.rsplit_once('/').expect("a URL with a database");
     format!("{server}/{database}")

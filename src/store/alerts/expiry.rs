@@ -13,36 +13,25 @@ use std::time::Duration;
 /// Rows deleted in one transaction.
 const AT_ONCE: i64 = 500;
 
-const ALERTS: Sql = sql!(
+pub(super) const ALERTS: Sql = sql!(
     "DELETE FROM alerts WHERE id IN (
          SELECT a.id FROM alerts a WHERE a.stored_at < $1 AND NOT EXISTS
              (SELECT 1 FROM emergencies e WHERE e.id = a.emergency_id
               AND e.ended_at IS NULL AND e.apparent_at IS NULL)
          LIMIT $2" pg " FOR UPDATE OF a SKIP LOCKED" ")"
 );
-const ZONE_VISITS: Sql = sql!(
+pub(super) const ZONE_VISITS: Sql = sql!(
     "DELETE FROM zone_visits WHERE (user_id, zone_id) IN
          (SELECT user_id, zone_id FROM zone_visits WHERE entered_at < $1 LIMIT $2" pg " FOR UPDATE SKIP LOCKED" ")"
 );
-const BARE: Sql = sql!(
+pub(super) const BARE: Sql = sql!(
     "UPDATE emergencies SET erased = 1 WHERE id IN
          (SELECT id FROM emergencies WHERE erased = 0 AND coalesce(apparent_at, ended_at) < $1 LIMIT $2"
     pg " FOR NO KEY UPDATE SKIP LOCKED" ")"
 );
 
-pub(super) async fn alerts(db: &Database, before: Timestamp) -> Stored<u64> {
-    some_by_some(db, ALERTS, before).await
-}
-
-pub(super) async fn zone_visits(db: &Database, before: Timestamp) -> Stored<u64> {
-    some_by_some(db, ZONE_VISITS, before).await
-}
-
-pub(super) async fn bare_emergencies(db: &Database, before: Timestamp) -> Stored<u64> {
-    some_by_some(db, BARE, before).await
-}
-
-async fn some_by_some(db: &Database, sql: Sql, before: Timestamp) -> Stored<u64> {
+/// Runs one of the statements above until nothing is left that is older than `before`; how many rows that were.
+pub(super) async fn older(db: &Database, sql: Sql, before: Timestamp) -> Stored<u64> {
     db.write_all(|| query(sql).bind(before).bind(AT_ONCE)).await
 }
 

@@ -7,6 +7,7 @@ mod expiry;
 pub(super) mod inbox;
 mod parties;
 mod raising;
+mod row;
 mod transitions;
 
 use super::database::Database;
@@ -141,16 +142,16 @@ impl CheckInStore for Store {
 #[async_trait]
 impl ExpiryStore for Store {
     async fn expire_alerts(&self, before: Timestamp) -> Stored<u64> {
-        expiry::alerts(&self.db, before).await
+        expiry::older(&self.db, expiry::ALERTS, before).await
     }
     async fn expire_transitions(&self, before: Timestamp, now: Timestamp, fixes: Duration) -> Stored<u64> {
         expiry::transitions(&self.db, before, now, fixes).await
     }
     async fn expire_zone_visits(&self, before: Timestamp) -> Stored<u64> {
-        expiry::zone_visits(&self.db, before).await
+        expiry::older(&self.db, expiry::ZONE_VISITS, before).await
     }
     async fn bare_emergencies(&self, before: Timestamp) -> Stored<u64> {
-        expiry::bare_emergencies(&self.db, before).await
+        expiry::older(&self.db, expiry::BARE, before).await
     }
     async fn past_emergencies(&self, before: Timestamp, limit: u32) -> Stored<Vec<EmergencyId>> {
         expiry::past_emergencies(&self.db, before, limit).await

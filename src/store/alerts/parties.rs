@@ -1,6 +1,6 @@
 //! Whose emergencies are whose to see.
 
-use super::emergencies::{EmergencyRow, emergencies};
+use super::row::{EmergencyRow, emergencies};
 use crate::alerts::{Lane, Party, State};
 use crate::clock::Timestamp;
 use crate::error::Stored;

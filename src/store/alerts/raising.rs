@@ -1,34 +1,17 @@
 //! Emergencies raised and changed. A raise decides under the lock of its subject's account, a change by the version it
 //! was made from.
 
-use super::emergencies::{EmergencyRow, by_any_id, emergencies};
+use super::emergencies::by_any_id;
 use super::inbox::NewAlerts;
+use super::row::{EmergencyRow, emergencies, insert, update};
 use crate::alerts::{AlertDraft, Change, Committed, Emergency, Lane, Raised};
 use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::id::EmergencyId;
 use crate::store::Store;
 use crate::store::database::Tx;
-use crate::store::failure::unwritable;
 use crate::store::identity::lock;
-use crate::store::sql::{Statement, query, sql};
-
-/// What can change of an emergency, bound in the order of the columns in both statements.
-fn with_state(statement: Statement, e: &Emergency) -> Stored<Statement> {
-    let fix = e.opening_fix.as_ref().map(serde_json::to_string).transpose();
-    Ok(statement
-        .bind(e.state)
-        .bind(e.active_at)
-        .bind(e.countdown_until)
-        .bind(e.ended_at)
-        .bind(e.apparent.map(|a| a.state))
-        .bind(e.apparent.map(|a| a.at))
-        .bind(e.version)
-        .bind(e.due_at)
-        .bind(e.warned)
-        .bind(e.message.as_deref())
-        .bind(fix.map_err(|_| unwritable("emergencies.opening_fix"))?))
-}
+use crate::store::sql::{query, sql};
 
 /// Finds the emergency of `client_id`, or one to join, or stores this one with its alerts.
 pub(super) async fn raise(
@@ -66,7 +49,7 @@ pub(super) async fn raise_in(
     if let Some(open) = tx.one::<EmergencyRow>(open.bind(emergency.subject)).await? {
         return Ok(Raised::Open(open.into()));
     }
-    if !insert(tx, emergency).await? {
+    if tx.run(insert(emergency)?).await? == 0 {
         return Ok(Raised::IdTaken);
     }
     for id in [client_id, emergency.id] {
@@ -75,24 +58,6 @@ pub(super) async fn raise_in(
     let mut new = NewAlerts::at(now);
     new.tell_all(tx, alerts).await?;
     Ok(Raised::Opened(new.place(tx).await?))
-}
-
-/// `false` if the id is taken.
-async fn insert(tx: &mut Tx<'_>, e: &Emergency) -> Stored<bool> {
-    let insert = query(
-        "INSERT INTO emergencies (state, active_at, countdown_until, ended_at, apparent_state, apparent_at, version, due_at,
-             warned, message, opening_fix, id, subject_id, device_id, kind, opened_at, trail_from)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::jsonb, $12, $13, $14, $15, $16, $17)
-         ON CONFLICT (id) DO NOTHING",
-    );
-    let insert = with_state(insert, e)?
-        .bind(e.id)
-        .bind(e.subject)
-        .bind(e.device)
-        .bind(e.kind)
-        .bind(e.opened_at)
-        .bind(e.trail_from);
-    Ok(tx.run(insert).await? > 0)
 }
 
 /// From now on this id of the subject's resolves to the emergency.
@@ -125,12 +90,7 @@ pub(super) async fn change_in(
     now: Timestamp,
 ) -> Stored<Option<Committed>> {
     let e = change.emergency;
-    let update = query(
-        "UPDATE emergencies SET state = $1, active_at = $2, countdown_until = $3, ended_at = $4, apparent_state = $5,
-             apparent_at = $6, version = $7, due_at = $8, warned = $9, message = $10, opening_fix = $11::jsonb
-         WHERE id = $12 AND version = $13",
-    );
-    if tx.run(with_state(update, e)?.bind(e.id).bind(e.version - 1)).await? == 0 {
+    if tx.run(update(e)?).await? == 0 {
         return Ok(None);
     }
     tx.run(query("DELETE FROM claims WHERE emergency_id = $1").bind(e.id)).await?;

@@ -1,22 +1,23 @@
-//! The frames of a stream, as the contract names them.
+//! What a client sends.
 
-use crate::alerts::{AckState, AlertView, EmergencyView, Note, State};
-use crate::clock::Timestamp;
-use crate::geo::{Fix, FixRefusal, RawFix};
-use crate::id::{AlertId, DeviceId, EmergencyId, UserId};
-use serde::{Deserialize, Serialize};
+use crate::alerts::AckState;
+use crate::geo::{FixRefusal, RawFix};
+use crate::id::{AlertId, EmergencyId, UserId};
+use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
-use uuid::Uuid;
 
 /// Fixes of one frame, at most.
-pub(super) const MAX_FIXES: usize = 200;
+pub(in crate::stream) const MAX_FIXES: usize = 200;
+
+/// A fix as it was given: read, or refused with its number if it has one.
+pub(in crate::stream) type GivenFix = Result<RawFix, (Option<i64>, FixRefusal)>;
 
 /// A frame from a client.
 pub enum ClientFrame {
     /// Fixes, each read or refused on its own.
-    Fixes(Vec<Result<RawFix, (Option<i64>, FixRefusal)>>),
+    Fixes(Vec<GivenFix>),
     /// A raise; never refused for its form.
     Emergency(Value),
     /// An end of one's own emergency.
@@ -61,7 +62,7 @@ fn malformed(detail: impl Into<String>) -> FrameError {
 /// Fixes to store, each taken or refused on its own; answered by `acked` and `rejected`.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct FixesFrame<'a> {
+pub(in crate::stream) struct FixesFrame<'a> {
     #[serde(rename = "type", borrow)]
     #[schema(value_type = String)]
     kind: Cow<'a, str>,
@@ -88,7 +89,7 @@ struct Kind<'a> {
 /// The frames of a client that are read strictly.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
-pub(super) enum Plain {
+pub(in crate::stream) enum Plain {
     /// The subject is safe; answered by `accepted`.
     Resolve {
         /// Which: any id it was raised with.
@@ -194,7 +195,7 @@ impl ClientFrame {
     }
 }
 
-fn counted(fixes: Vec<Result<RawFix, (Option<i64>, FixRefusal)>>) -> Result<ClientFrame, FrameError> {
+fn counted(fixes: Vec<GivenFix>) -> Result<ClientFrame, FrameError> {
     if (1..=MAX_FIXES).contains(&fixes.len()) {
         Ok(ClientFrame::Fixes(fixes))
     } else {
@@ -203,132 +204,13 @@ fn counted(fixes: Vec<Result<RawFix, (Option<i64>, FixRefusal)>>) -> Result<Clie
 }
 
 /// Reads one fix; a refused one still says its number, if it has one.
-fn read_fix(json: &str) -> Result<RawFix, (Option<i64>, FixRefusal)> {
+fn read_fix(json: &str) -> GivenFix {
     #[derive(Deserialize)]
     struct Numbered {
         seq: i64,
     }
     RawFix::read(json)
         .map_err(|refusal| (serde_json::from_str::<Numbered>(json).ok().map(|n| n.seq), refusal))
-}
-
-/// A frame to a client.
-#[derive(Serialize)]
-#[serde(untagged)]
-pub enum ServerFrame {
-    /// All but alerts, which carry their own type.
-    Plain(Box<PlainFrame>),
-    /// An alert.
-    Alert(Box<AlertView>),
-}
-
-impl From<PlainFrame> for ServerFrame {
-    fn from(frame: PlainFrame) -> Self {
-        Self::Plain(Box::new(frame))
-    }
-}
-
-/// A frame to a client, but for alerts.
-#[derive(Serialize, utoipa::ToSchema)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum PlainFrame {
-    /// First of all frames; the open emergencies follow.
-    Welcome {
-        /// This socket's name in logs.
-        session: Uuid,
-        /// The server's time.
-        now: Timestamp,
-        /// Newest durable streamed fix of this device; 0 if there is none.
-        #[schema(minimum = 0)]
-        last_seq: i64,
-        /// Head of the inbox; 0 if it is empty.
-        #[schema(minimum = 0)]
-        cursor: i64,
-        /// Unacked fixes allowed; beyond, the server stops reading.
-        window: usize,
-        /// Seconds between the server's pings; a pong is enough.
-        heartbeat_s: u64,
-    },
-    /// Every fix sent with `seq <= n` is on disk or was rejected.
-    Acked {
-        /// Up to.
-        seq: i64,
-    },
-    /// A fix that was refused.
-    Rejected {
-        /// Its number; null if it could not be read.
-        #[schema(required = true)]
-        seq: Option<i64>,
-        /// `out_of_range`, `not_finite`, `in_future`, `too_old`, `seq_conflict` or `invalid_fix`.
-        code: &'static str,
-    },
-    /// Answers every raise and every end, repeats included. A raise is repeated until
-    /// `copies >= min(2, copies_max)`.
-    Accepted {
-        /// The id it was raised with.
-        id: EmergencyId,
-        /// The emergency it is, or joined.
-        emergency: EmergencyId,
-        /// Where that stands.
-        state: State,
-        /// Durable copies now.
-        copies: u8,
-        /// Durable copies there can be.
-        copies_max: u8,
-        /// Raises that joined the open one.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        joined: Option<Vec<EmergencyId>>,
-        /// What could not be used.
-        #[serde(skip_serializing_if = "Vec::is_empty")]
-        notes: Vec<Note>,
-    },
-    /// An emergency changed, to its subject and contacts; after `welcome`, each open one this person has part in.
-    Emergency {
-        /// As the person of this socket sees it.
-        emergency: EmergencyView,
-    },
-    /// Where somebody who is watched is: the newest first, then live.
-    Position {
-        /// Who.
-        user: UserId,
-        /// Which of their devices.
-        device: DeviceId,
-        /// Where and when.
-        fix: Fix,
-        /// Why it may be seen: `self`, `live_location` or `emergency`.
-        #[schema(pattern = "^(self|live_location|emergency)$")]
-        basis: &'static str,
-    },
-    /// A watch ended: the grant ended or never was, one frame for every reason.
-    Unavailable {
-        /// Whose.
-        user: UserId,
-    },
-    /// The replay that `resume` asked for is over.
-    Resumed {
-        /// Whether nothing is missing; false for a cursor this inbox never gave out.
-        complete: bool,
-    },
-    /// The node asks for fewer fixes; what is sent beyond waits unread.
-    SlowDown {
-        /// Send at most so many a second.
-        fixes_per_s: u32,
-    },
-    /// The node is stopping and closes with 1012.
-    Drain {
-        /// Reconnect after so many seconds.
-        after_s: u64,
-    },
-    /// A frame could not be taken. Ten malformed ones in a minute close the socket with 1008.
-    Error {
-        /// A stable word: that of a problem, or `unknown_type`, `token_expired`, `limit_reached`.
-        code: &'static str,
-        /// The same for a person.
-        detail: String,
-        /// The emergency it was about.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        emergency: Option<EmergencyId>,
-    },
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! One example of each frame, for the document and for the test that holds the frames to it.
 
-use super::protocol::{PlainFrame, ServerFrame};
 use crate::alerts::{
     AlertContent, AlertKind, AlertView, ClaimView, EmergencyKind, EmergencyView, Note, State,
 };
 use crate::clock::Timestamp;
 use crate::geo::{Fix, Point};
 use crate::id::{AlertId, DeviceId, EmergencyId, GeofenceId, UserId};
+use crate::stream::protocol::{PlainFrame, ServerFrame};
 use crate::tracking::{Severity, Trigger};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

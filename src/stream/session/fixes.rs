@@ -1,0 +1,134 @@
+//! The window of fixes: read, checked, handed over, and acked when they are on disk.
+
+use super::{Ask, Effect, Moment, Output, Session};
+use crate::geo::{FixRefusal, MAX_SEQ};
+use crate::problem::Problem;
+use crate::stream::mailbox::Written;
+use crate::stream::protocol::{GivenFix, PlainFrame};
+use std::time::Duration;
+
+/// What a session knows of the fixes of its device.
+#[derive(Default)]
+pub(super) struct Window {
+    /// Fixes handed over and not yet on disk.
+    unacked: usize,
+    /// How long the person's fixes are kept; `None` before the first fix.
+    retention: Option<Duration>,
+    /// Frames handed over and not yet on disk: their number here and the lowest `seq` in them.
+    in_flight: Vec<(u64, i64)>,
+    frames: u64,
+    /// The highest `seq` that came in a frame.
+    top: i64,
+    acked: i64,
+}
+
+impl Window {
+    /// Whether everything that was handed over is on disk.
+    pub(super) fn is_empty(&self) -> bool {
+        self.unacked == 0
+    }
+
+    /// Whether no further fix is to be read.
+    pub(super) fn is_full(&self, window: usize) -> bool {
+        self.unacked >= window
+    }
+
+    /// Up to where every fix is on disk, if that is to be said now: after a change when something is still in flight only
+    /// if it is news.
+    fn durable(&self) -> Option<i64> {
+        let lowest = self.in_flight.iter().map(|(_, lowest)| *lowest).min();
+        let durable = lowest.map_or(self.top, |lowest| self.top.min(lowest - 1));
+        (lowest.is_none() || durable > self.acked).then_some(durable)
+    }
+}
+
+impl Session {
+    /// Takes a frame of fixes: each is stored or refused on its own.
+    pub(super) fn take_fixes(&mut self, given: Vec<GivenFix>, moment: &Moment) {
+        match self.window.retention {
+            Some(retention) => self.check_fixes(given, retention, moment),
+            None => self.ask(Ask::OpenWayIn(given)),
+        }
+    }
+
+    /// The device streams from here on: older sockets of it go.
+    pub(super) fn way_in_opened(
+        &mut self,
+        given: Vec<GivenFix>,
+        retention: Result<Duration, Problem>,
+        moment: &Moment,
+    ) {
+        match retention {
+            Ok(retention) => {
+                self.window.retention = Some(retention);
+                self.out(Output::Do(Effect::Overtake));
+                self.check_fixes(given, retention, moment);
+            }
+            Err(problem) => self.problem(&problem, None),
+        }
+    }
+
+    fn check_fixes(&mut self, given: Vec<GivenFix>, retention: Duration, moment: &Moment) {
+        let mut fixes = Vec::with_capacity(given.len());
+        for read in given {
+            let seq = match &read {
+                Ok(raw) => Some(raw.seq),
+                Err((seq, _)) => *seq,
+            };
+            let checked =
+                read.map_err(|(_, refusal)| refusal).and_then(|raw| raw.check(moment.now, retention));
+            match checked {
+                Ok(fix) => fixes.push(fix),
+                Err(refusal) => {
+                    metrics::counter!("cima_fixes_rejected_total", "code" => refusal.code()).increment(1);
+                    self.send(PlainFrame::Rejected { seq, code: refusal.code() });
+                }
+            }
+            // A number that no fix can have must not swallow the acks of those that come after.
+            if let Some(seq) = seq.filter(|s| (1..=MAX_SEQ).contains(s)) {
+                self.window.top = self.window.top.max(seq);
+            }
+        }
+        let Some(lowest) = fixes.iter().map(|f| f.seq).min() else { return self.ack_if_idle() };
+        self.window.frames += 1;
+        let frame = self.window.frames;
+        self.window.unacked += fixes.len();
+        self.window.in_flight.push((frame, lowest));
+        self.ask(Ask::Ingest { frame, fixes });
+    }
+
+    pub(super) fn ingested(&mut self, taken: bool) {
+        if !taken {
+            self.refuse("unavailable", "the node is stopping", None);
+        }
+    }
+
+    /// Frames are on disk: acks up to the lowest fix that is not, whatever order they came in.
+    pub(super) fn take_written(&mut self, written: Vec<Written>) {
+        if written.is_empty() {
+            return;
+        }
+        for Written { frame, fixes, recorded } in written {
+            self.window.unacked -= fixes;
+            self.window.in_flight.retain(|(n, _)| *n != frame);
+            for seq in recorded.conflicts {
+                let code = FixRefusal::SeqConflict.code();
+                self.send(PlainFrame::Rejected { seq: Some(seq), code });
+            }
+        }
+        if let Some(seq) = self.window.durable() {
+            self.ack(seq);
+        }
+    }
+
+    fn ack_if_idle(&mut self) {
+        if self.window.in_flight.is_empty() && self.window.top > 0 {
+            self.ack(self.window.top);
+        }
+    }
+
+    fn ack(&mut self, seq: i64) {
+        self.window.acked = seq;
+        self.send(PlainFrame::Acked { seq });
+    }
+}

@@ -1,0 +1,143 @@
+//! What a person is told: the welcome, the alerts of their inbox in order, and the emergencies they have part in.
+
+use super::{Ask, Effect, Moment, Output, Session};
+use crate::alerts::{AlertError, AlertView, EmergencyView};
+use crate::error::Stored;
+use crate::problem::Problem;
+use crate::stream::close::CloseCode;
+use crate::stream::protocol::{PlainFrame, ServerFrame};
+
+/// Alerts of one page: then everything else has its turn.
+pub(in crate::stream) const PAGE: u32 = 100;
+
+/// Where a session is in its person's inbox.
+pub(super) struct Inbox {
+    /// The newest cursor that was sent; beyond every inbox for a socket that reads none.
+    pub(super) sent_to: i64,
+    /// A `resume` was asked for and its replay is not over.
+    resuming: bool,
+}
+
+impl Default for Inbox {
+    fn default() -> Self {
+        Self { sent_to: i64::MAX, resuming: false }
+    }
+}
+
+impl Session {
+    pub(super) fn open(&mut self, moment: &Moment) {
+        // Removed between its check and its registration: no hint will come for it.
+        match moment.revoked {
+            Some(revoked) => self.close(super::closed_for(revoked)),
+            None => self.ask(Ask::Welcome { reads: self.reads() }),
+        }
+    }
+
+    pub(super) fn welcome(&mut self, last_seq: Stored<i64>, head: Option<Stored<i64>>, moment: &Moment) {
+        // From 0 the phone sends again what it has not seen acked, which loses nothing; an SOS must not wait for it.
+        let last_seq = last_seq.unwrap_or_else(|error| {
+            tracing::error!(%error, "the newest seq of a device cannot be read; its phone starts from 0");
+            0
+        });
+        let head = match head.transpose() {
+            Ok(head) => head,
+            Err(error) => {
+                tracing::error!(%error, "a socket could not be welcomed");
+                // The client comes back, to another node perhaps.
+                return self.close(CloseCode::Restart.because("not ready; come back"));
+            }
+        };
+        self.inbox.sent_to = head.unwrap_or(i64::MAX);
+        self.send(PlainFrame::Welcome {
+            session: self.id,
+            now: moment.now,
+            last_seq,
+            cursor: head.unwrap_or(0),
+            window: self.settings.window,
+            heartbeat_s: self.settings.heartbeat.as_secs(),
+        });
+        if self.reads() {
+            self.ask(Ask::OpenEmergencies);
+        }
+    }
+
+    /// Hints were lost: what they would have said is read again.
+    pub(super) fn look_at_inbox_anew(&mut self) {
+        if self.reads() {
+            self.ask(Ask::OpenEmergencies);
+            self.ask_inbox();
+        }
+    }
+
+    pub(super) fn ask_inbox(&mut self) {
+        self.ask(Ask::Inbox { after: self.inbox.sent_to });
+    }
+
+    pub(super) fn send_emergency(&mut self, found: Result<Box<EmergencyView>, AlertError>, moment: &Moment) {
+        match found {
+            Ok(emergency) => self.emergency(*emergency),
+            Err(AlertError::NotFound(_)) => {}
+            Err(error) => {
+                tracing::warn!(%error, "an emergency could not be read; all are looked at soon");
+                self.resync_soon(moment);
+            }
+        }
+    }
+
+    pub(super) fn send_open_emergencies(
+        &mut self,
+        found: Result<Vec<EmergencyView>, AlertError>,
+        moment: &Moment,
+    ) {
+        match found {
+            Ok(open) => open.into_iter().for_each(|emergency| self.emergency(emergency)),
+            Err(error) => {
+                tracing::warn!(%error, "open emergencies could not be read; they are looked at soon");
+                self.resync_soon(moment);
+            }
+        }
+    }
+
+    fn emergency(&mut self, emergency: EmergencyView) {
+        self.send(PlainFrame::Emergency { emergency: EmergencyView { deliveries: None, ..emergency } });
+    }
+
+    /// Sends a page of the inbox, and goes on with the next one after everything else.
+    pub(super) fn send_page(&mut self, page: Stored<Vec<AlertView>>, moment: &Moment) {
+        let page = match page {
+            Ok(page) => page,
+            Err(error) => {
+                tracing::warn!(%error, "an inbox could not be read; it is looked at soon");
+                return self.resync_soon(moment);
+            }
+        };
+        let (from, full) = (self.inbox.sent_to + 1, page.len() == PAGE as usize);
+        let mut of_emergencies = false;
+        for alert in page {
+            of_emergencies |= alert.content.as_ref().is_some_and(|c| c.emergency.is_some());
+            self.inbox.sent_to = self.inbox.sent_to.max(alert.cursor.unwrap_or(0));
+            self.send(ServerFrame::Alert(Box::new(alert)));
+        }
+        if of_emergencies {
+            self.out(Output::Do(Effect::Sent { from, to: self.inbox.sent_to }));
+        }
+        if full {
+            self.out(Output::Do(Effect::ContinueInbox));
+        } else if std::mem::take(&mut self.inbox.resuming) {
+            self.send(PlainFrame::Resumed { complete: true });
+        }
+    }
+
+    /// Replays the inbox after a cursor. One beyond its head was never given out: then nothing can be promised.
+    pub(super) fn resume_from(&mut self, resume: i64, head: Result<i64, Problem>) {
+        match head {
+            Ok(head) if (0..=head).contains(&resume) => {
+                self.inbox.sent_to = resume;
+                self.inbox.resuming = true;
+                self.ask_inbox();
+            }
+            Ok(_) => self.send(PlainFrame::Resumed { complete: false }),
+            Err(problem) => self.problem(&problem, None),
+        }
+    }
+}

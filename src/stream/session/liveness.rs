@@ -1,0 +1,109 @@
+//! When a session wakes up by itself: pings, a peer that is gone, a node that stops, and what is to be looked at again.
+
+use super::{Moment, Output, Peers, Session, Work};
+use crate::stream::close::CloseCode;
+use crate::stream::protocol::PlainFrame;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Between looks at grants while somebody is watched, and before a read that failed is tried again.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// For the last acks before a stopping node closes a socket.
+const LAST_ACKS: Duration = Duration::from_secs(1);
+/// Between looks for them.
+const ACK_TICK: Duration = Duration::from_millis(20);
+
+/// The moments that matter to a connection.
+pub(super) struct Liveness {
+    heard_at: Instant,
+    pinged_at: Instant,
+    ticked_at: Instant,
+    /// The node is stopping: when this socket closes.
+    closes_at: Option<Instant>,
+    /// Something could not be read: when everything is looked at again.
+    resync_at: Option<Instant>,
+}
+
+impl Liveness {
+    pub(super) fn new(at: Instant) -> Self {
+        Self { heard_at: at, pinged_at: at, ticked_at: at, closes_at: None, resync_at: None }
+    }
+
+    /// Anything came from the peer.
+    pub(super) fn heard(&mut self, at: Instant) {
+        self.heard_at = at;
+    }
+
+    fn is_due_to_close(&self, at: Instant) -> bool {
+        self.closes_at.is_some_and(|closes_at| closes_at <= at)
+    }
+}
+
+impl Session {
+    /// When the next tick is due.
+    pub(in crate::stream) fn wakes_at(&self) -> Instant {
+        let Liveness { pinged_at, ticked_at, closes_at, resync_at, .. } = self.liveness;
+        let ping = pinged_at + self.settings.heartbeat;
+        let watching = (!self.positions.is_empty()).then_some(ticked_at + LOOK_AGAIN);
+        // Looks soon again for the last acks.
+        let closing = closes_at.map(|at| at.max(ticked_at + ACK_TICK));
+        [watching, closing, resync_at].into_iter().flatten().fold(ping, Instant::min)
+    }
+
+    /// Whether the next frame of the client is to be read. A full window stops the reading, and so does a close that only
+    /// waits for acks. This is the one place that holds frames back; a session takes any frame at any time.
+    pub(in crate::stream) fn takes_frames(&self, at: Instant) -> bool {
+        !self.window.is_full(self.settings.window) && !self.liveness.is_due_to_close(at)
+    }
+
+    /// The node is stopping: says when this socket closes.
+    pub(super) fn drain(&mut self, after: Duration, moment: &Moment) {
+        self.liveness.closes_at.get_or_insert(moment.at + after);
+        self.send(PlainFrame::Drain { after_s: after.as_secs_f64().ceil() as u64 });
+    }
+
+    /// Something could not be read: everything is looked at again soon.
+    pub(super) fn resync_soon(&mut self, moment: &Moment) {
+        self.liveness.resync_at.get_or_insert(moment.at + LOOK_AGAIN);
+    }
+
+    /// Pings, notices a dead peer, and looks again at what a lost hint may have hidden.
+    pub(super) fn tick(&mut self, peers: Peers, moment: &Moment) {
+        self.liveness.ticked_at = moment.at;
+        // What was read is acked before the close, unless the disk does not answer: then the phone sends it again.
+        if let Some(closes_at) = self.liveness.closes_at
+            && closes_at <= moment.at
+            && (self.window.is_empty() || closes_at + LAST_ACKS <= moment.at)
+        {
+            return self.close(CloseCode::Restart.because("restart"));
+        }
+        if self.liveness.resync_at.is_some_and(|at| at <= moment.at) {
+            self.liveness.resync_at = None;
+            self.resync();
+        }
+        if moment.at - self.liveness.pinged_at >= self.settings.heartbeat && !self.beat(moment) {
+            return;
+        }
+        self.queue.extend(self.positions.lapsed(moment).map(Work::Renew));
+        self.queue.extend(self.positions.silent(peers, moment.at).map(Work::ReadSilent));
+    }
+
+    /// A heartbeat; `false` if it was the last.
+    fn beat(&mut self, moment: &Moment) -> bool {
+        let heartbeat = self.settings.heartbeat;
+        if moment.at - self.liveness.heard_at > heartbeat * 2 + heartbeat / 2 && self.window.is_empty() {
+            self.out(Output::Abandon);
+            return false;
+        }
+        if let Some(revoked) = moment.revoked {
+            self.close(super::closed_for(revoked));
+            return false;
+        }
+        self.liveness.pinged_at = moment.at;
+        self.out(Output::Ping);
+        if self.reads() {
+            self.ask_inbox();
+        }
+        true
+    }
+}

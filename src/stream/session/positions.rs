@@ -1,0 +1,255 @@
+//! Positions on a socket: shown only against a grant that holds now, and recorded as disclosed before they leave.
+
+use super::{Ask, Effect, GrantFor, Moment, NewestFor, Output, Peers, Session, Work};
+use crate::alerts::AlertError;
+use crate::bus::Sealed;
+use crate::clock::{Monotonic, Timestamp};
+use crate::error::Stored;
+use crate::id::UserId;
+use crate::stream::protocol::PlainFrame;
+use crate::tracking::{Position, StoredFix};
+use crate::trust::{Basis, Grant, LEASE};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// People one socket watches, at most.
+const MAX_WATCHED: usize = 100;
+/// Of whom nothing was heard for so long, the newest position is read from the store, while other nodes can be heard.
+const SILENT: Duration = Duration::from_secs(5);
+/// The same while what they say may be lost.
+const SILENT_WHILE_SUSPECT: Duration = Duration::from_secs(1);
+
+/// One person who is watched.
+struct Subscription {
+    subject: UserId,
+    grant: Grant,
+    /// The grant is asked for again after this, whatever its own end.
+    leased_until: Monotonic,
+    /// When a position of theirs last came, or the store was looked at because none did.
+    heard_at: Instant,
+    /// The newest fix that was shown, in event order.
+    shown: Option<(Timestamp, i64)>,
+}
+
+impl Subscription {
+    fn holds(&self, moment: &Moment) -> bool {
+        self.grant.holds(moment.now) && moment.monotonic < self.leased_until
+    }
+}
+
+/// Whom a socket watches.
+#[derive(Default)]
+pub(super) struct Positions {
+    subscriptions: Vec<Subscription>,
+    /// The client was told that its token is too old for positions, and has not given another.
+    told_expired: bool,
+}
+
+impl Positions {
+    pub(super) fn is_empty(&self) -> bool {
+        self.subscriptions.is_empty()
+    }
+
+    fn get(&mut self, subject: UserId) -> Option<&mut Subscription> {
+        self.subscriptions.iter_mut().find(|s| s.subject == subject)
+    }
+
+    fn insert(&mut self, subscription: Subscription) {
+        self.remove(subscription.subject);
+        self.subscriptions.push(subscription);
+    }
+
+    fn remove(&mut self, subject: UserId) -> bool {
+        let found = self.subscriptions.iter().position(|s| s.subject == subject);
+        found.map(|n| self.subscriptions.swap_remove(n)).is_some()
+    }
+
+    fn subjects(&self) -> impl Iterator<Item = UserId> {
+        self.subscriptions.iter().map(|s| s.subject)
+    }
+
+    /// Whose grants are over and have to be asked for again, also when no position comes.
+    pub(super) fn lapsed(&self, moment: &Moment) -> impl Iterator<Item = UserId> {
+        self.subscriptions.iter().filter(|s| !s.holds(moment)).map(|s| s.subject)
+    }
+
+    /// Of whom nothing was heard for a while: positions of other nodes may be lost on their way.
+    pub(super) fn silent(&self, peers: Peers, at: Instant) -> impl Iterator<Item = UserId> {
+        let silent = match peers {
+            Peers::None => None,
+            Peers::Heard => Some(SILENT),
+            Peers::Suspect => Some(SILENT_WHILE_SUSPECT),
+        };
+        let of_silent = move |s: &&Subscription| silent.is_some_and(|silent| at - s.heard_at >= silent);
+        self.subscriptions.iter().filter(of_silent).map(|s| s.subject)
+    }
+}
+
+impl Session {
+    /// Positions need a token that is good now; a socket outlives its token for everything else. The client is told once.
+    fn is_current(&mut self, moment: &Moment) -> Result<(), Option<Output>> {
+        if moment.now < self.caller.until && moment.revoked.is_none() {
+            self.positions.told_expired = false;
+            return Ok(());
+        }
+        let told = std::mem::replace(&mut self.positions.told_expired, true);
+        let detail = || "positions need a current token; send a token frame".to_owned();
+        let error = || PlainFrame::Error { code: "token_expired", detail: detail(), emergency: None };
+        Err((!told).then(|| Output::Send(error().into())))
+    }
+
+    /// Starts to watch: the newest position at once, then each as it comes. A refused watch is forgotten.
+    pub(super) fn watch(&mut self, subject: UserId, moment: &Moment) {
+        if let Err(told) = self.is_current(moment) {
+            return self.queue.extend(told.map(Work::Out));
+        }
+        if self.positions.subscriptions.len() >= MAX_WATCHED && self.positions.get(subject).is_none() {
+            return self.refuse("limit_reached", "a socket watches at most 100 people", None);
+        }
+        // Heard before the newest is read, so that none is missed in between.
+        self.out(Output::Do(Effect::Listen(subject)));
+        self.ask(Ask::Grant { subject, watching: None, why: GrantFor::Watch });
+    }
+
+    pub(super) fn unwatch(&mut self, subject: UserId) {
+        if self.positions.remove(subject) {
+            self.out(Output::Do(Effect::Unlisten(subject)));
+        }
+    }
+
+    pub(super) fn granted(
+        &mut self,
+        subject: UserId,
+        why: GrantFor,
+        grant: Stored<Option<Grant>>,
+        moment: &Moment,
+    ) {
+        let watched = self.positions.get(subject).map(|s| s.grant.basis());
+        let grant = match grant {
+            Ok(grant) => grant,
+            Err(error) => {
+                // A store that does not answer grants nothing, and ends nothing either.
+                tracing::warn!(%error, "a grant could not be looked up; nothing is shown");
+                if why == GrantFor::Watch {
+                    if watched.is_none() {
+                        self.out(Output::Do(Effect::Unlisten(subject)));
+                    }
+                    self.problem(&error.into(), None);
+                }
+                return;
+            }
+        };
+        match (why, grant, watched) {
+            // It was unwatched meanwhile.
+            (GrantFor::Renewal, _, None) => {}
+            (_, None, _) => {
+                self.positions.remove(subject);
+                self.out(Output::Do(Effect::Unlisten(subject)));
+                self.send(PlainFrame::Unavailable { user: subject });
+            }
+            (GrantFor::Watch, Some(grant), _) => {
+                let leased_until = moment.monotonic + LEASE;
+                let heard_at = moment.at;
+                self.positions.insert(Subscription { subject, grant, leased_until, heard_at, shown: None });
+                self.ask(Ask::Newest { grant, why: NewestFor::Grant });
+            }
+            (GrantFor::Renewal, Some(grant), Some(before)) => {
+                if let Some(subscription) = self.positions.get(subject) {
+                    (subscription.grant, subscription.leased_until) = (grant, moment.monotonic + LEASE);
+                }
+                // On another basis more may be seen than before: the newest fix of any device.
+                if before != grant.basis() {
+                    match self.is_current(moment) {
+                        Ok(()) => self.ask(Ask::Newest { grant, why: NewestFor::Grant }),
+                        Err(told) => self.queue.extend(told.map(Work::Out)),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Who may see this person may have changed.
+    pub(super) fn renew_grant(&mut self, subject: UserId) -> Option<Output> {
+        let watching = match self.positions.get(subject)?.grant.basis() {
+            Basis::Emergency(id) => Some(id),
+            Basis::Own | Basis::LiveLocation => None,
+        };
+        Some(Output::Ask(Ask::Grant { subject, watching, why: GrantFor::Renewal }))
+    }
+
+    pub(super) fn renew_all_grants(&mut self) {
+        self.queue.extend(self.positions.subjects().map(Work::Renew));
+    }
+
+    /// A position came for somebody who is watched, and what was to be looked at before it was looked at.
+    pub(super) fn position(&mut self, subject: UserId, sealed: Sealed, moment: &Moment) -> Option<Output> {
+        let subscription = self.positions.get(subject)?;
+        subscription.heard_at = moment.at;
+        if subscription.holds(moment) {
+            return self.show(subject, &sealed, moment);
+        }
+        self.ahead(|session| session.queue.extend([Work::Renew(subject), Work::Show(subject, sealed)]));
+        None
+    }
+
+    pub(super) fn show(&mut self, subject: UserId, sealed: &Sealed, moment: &Moment) -> Option<Output> {
+        let grant = self.positions.get(subject).filter(|s| s.holds(moment))?.grant;
+        if let Err(told) = self.is_current(moment) {
+            return told;
+        }
+        let newest = Position::open(sealed).and_then(|position| position.reveal(&grant).cloned())?;
+        Some(Output::Ask(Ask::Disclose { grant, newest: Box::new(newest) }))
+    }
+
+    pub(super) fn read_silent(&mut self, subject: UserId, moment: &Moment) -> Option<Output> {
+        if let Err(told) = self.is_current(moment) {
+            return told;
+        }
+        let subscription = self.positions.get(subject)?;
+        subscription.heard_at = moment.at;
+        let grant = subscription.holds(moment).then_some(subscription.grant)?;
+        Some(Output::Ask(Ask::Newest { grant, why: NewestFor::Silence }))
+    }
+
+    pub(super) fn newest_read(
+        &mut self,
+        grant: &Grant,
+        why: NewestFor,
+        newest: Result<Option<Box<StoredFix>>, AlertError>,
+        moment: &Moment,
+    ) {
+        let newest = match (newest, why) {
+            (Ok(newest), _) => newest,
+            (Err(error), NewestFor::Grant) => return self.problem(&error.into(), None),
+            (Err(error), NewestFor::Silence) => {
+                return tracing::warn!(%error, "a position could not be read; it is looked at again");
+            }
+        };
+        // It may have taken long to read: what ended meanwhile shows nothing.
+        let Some(subscription) = self.positions.get(grant.subject()) else { return };
+        if !subscription.holds(moment) || !grant.holds(moment.now) {
+            return;
+        }
+        let shown = subscription.shown.filter(|_| why == NewestFor::Silence);
+        if let Some(newest) = newest.filter(|newest| Some(newest.fix.order()) > shown) {
+            self.ask(Ask::Disclose { grant: *grant, newest });
+        }
+    }
+
+    /// Sends one position. What cannot be recorded as disclosed is not shown.
+    pub(super) fn disclosed(&mut self, grant: &Grant, newest: StoredFix, recorded: Stored<()>) {
+        if let Err(error) = recorded {
+            tracing::error!(%error, "a disclosure could not be recorded; the position is not shown");
+            return;
+        }
+        if let Some(subscription) = self.positions.get(grant.subject()) {
+            subscription.shown = subscription.shown.max(Some(newest.fix.order()));
+        }
+        self.send(PlainFrame::Position {
+            user: grant.subject(),
+            device: newest.device,
+            fix: newest.fix,
+            basis: grant.basis().word(),
+        });
+    }
+}

@@ -1,0 +1,178 @@
+//! What a session asks the node, and the answers it goes on with.
+
+use crate::alerts::{Accepted, AckState, AlertError, AlertView, EmergencyView};
+use crate::error::Stored;
+use crate::geo::Fix;
+use crate::id::{AlertId, EmergencyId, SessionId, UserId};
+use crate::identity::Caller;
+use crate::problem::Problem;
+use crate::stream::protocol::{End, GivenFix};
+use crate::tracking::StoredFix;
+use crate::trust::Grant;
+use serde_json::Value;
+use std::time::Duration;
+
+/// Why a grant is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::stream) enum GrantFor {
+    /// A `watch` begins.
+    Watch,
+    /// It is to be renewed, or may have ended.
+    Renewal,
+}
+
+/// Why a newest position is read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::stream) enum NewestFor {
+    /// A watch began, or more may be seen than before.
+    Grant,
+    /// Nothing was heard of the person for a while.
+    Silence,
+}
+
+/// A question, each with what its [`Answer`] brings back, so that answers need no order.
+pub(in crate::stream) enum Ask {
+    /// What `welcome` says; of the inbox only if it may be read.
+    Welcome {
+        /// Whether it may.
+        reads: bool,
+    },
+    /// The emergencies that are open and that the person has part in.
+    OpenEmergencies,
+    /// One emergency, as the person sees it.
+    Emergency(EmergencyId),
+    /// A page of the inbox after a cursor.
+    Inbox {
+        /// The cursor.
+        after: i64,
+    },
+    /// The head of the inbox, for a `resume` from this cursor.
+    Head {
+        /// The cursor.
+        resume: i64,
+    },
+    /// An alert has arrived, or was looked at.
+    Ack(AlertId, AckState),
+    /// Raise an emergency.
+    Raise(Box<Value>),
+    /// End one.
+    End(End),
+    /// A contact is on it.
+    Claim(EmergencyId),
+    /// Who a token is.
+    Authenticate(String),
+    /// Register the socket under another session.
+    Move(SessionId),
+    /// Open the way of the device's fixes; these wait for it.
+    OpenWayIn(Vec<GivenFix>),
+    /// Hand a frame of checked fixes over. When it is on disk, the mailbox says so.
+    Ingest {
+        /// The number of the frame on this socket.
+        frame: u64,
+        /// At least one.
+        fixes: Vec<Fix>,
+    },
+    /// Whether somebody's position may be seen.
+    Grant {
+        /// Whose.
+        subject: UserId,
+        /// The emergency it is seen for so far.
+        watching: Option<EmergencyId>,
+        /// Why.
+        why: GrantFor,
+    },
+    /// The newest position that a grant covers.
+    Newest {
+        /// The grant.
+        grant: Grant,
+        /// Why.
+        why: NewestFor,
+    },
+    /// Record that this position is about to be shown.
+    Disclose {
+        /// By which right.
+        grant: Grant,
+        /// The position.
+        newest: Box<StoredFix>,
+    },
+}
+
+/// The answer to an [`Ask`].
+pub(in crate::stream) enum Answer {
+    /// To [`Ask::Welcome`].
+    Welcome {
+        /// The newest streamed fix of the device that is stored.
+        last_seq: Stored<i64>,
+        /// The head of the inbox, if it may be read.
+        head: Option<Stored<i64>>,
+    },
+    /// To [`Ask::OpenEmergencies`].
+    OpenEmergencies(Result<Vec<EmergencyView>, AlertError>),
+    /// To [`Ask::Emergency`].
+    Emergency(Result<Box<EmergencyView>, AlertError>),
+    /// To [`Ask::Inbox`].
+    Inbox(Stored<Vec<AlertView>>),
+    /// To [`Ask::Head`].
+    Head {
+        /// The cursor of the `resume`.
+        resume: i64,
+        /// The head.
+        head: Result<i64, Problem>,
+    },
+    /// To [`Ask::Ack`].
+    Acked(Result<(), Problem>),
+    /// To [`Ask::Raise`] and [`Ask::End`].
+    Accepted {
+        /// Which it was about, as far as it was said.
+        about: Option<EmergencyId>,
+        /// What became of it.
+        outcome: Result<Box<Accepted>, Problem>,
+    },
+    /// To [`Ask::Claim`].
+    Claimed {
+        /// Which.
+        about: EmergencyId,
+        /// As the contact sees it now.
+        outcome: Result<Box<EmergencyView>, Problem>,
+    },
+    /// To [`Ask::Authenticate`].
+    Authenticated(Result<Caller, Problem>),
+    /// To [`Ask::Move`].
+    Moved,
+    /// To [`Ask::OpenWayIn`].
+    WayIn {
+        /// The fixes that waited.
+        given: Vec<GivenFix>,
+        /// How long the person's fixes are kept.
+        retention: Result<Duration, Problem>,
+    },
+    /// To [`Ask::Ingest`]: whether they were taken.
+    Ingested(bool),
+    /// To [`Ask::Grant`].
+    Grant {
+        /// Whose.
+        subject: UserId,
+        /// Why it was asked for.
+        why: GrantFor,
+        /// The grant, if there is one.
+        grant: Stored<Option<Grant>>,
+    },
+    /// To [`Ask::Newest`].
+    Newest {
+        /// By which grant.
+        grant: Grant,
+        /// Why it was read.
+        why: NewestFor,
+        /// The position, if there is one.
+        newest: Result<Option<Box<StoredFix>>, AlertError>,
+    },
+    /// To [`Ask::Disclose`].
+    Disclosed {
+        /// By which right.
+        grant: Grant,
+        /// The position.
+        newest: Box<StoredFix>,
+        /// Whether it is recorded.
+        recorded: Stored<()>,
+    },
+}

@@ -1,0 +1,105 @@
+//! The window of fixes.
+
+use super::node::{SOS, fixes};
+use super::rig::{Rig, WINDOW};
+use crate::geo::MAX_SEQ;
+use crate::identity::TokenKind;
+use crate::stream::session::Input;
+use crate::tracking::Recorded;
+use serde_json::json;
+use std::time::Duration;
+
+/// A session that has sent fixes 1 to 4 in frames 1 to 3, which fills its window.
+fn full() -> Rig {
+    let mut rig = Rig::welcomed();
+    let now = rig.now();
+    for frame in [[1, 2].as_slice(), &[3], &[4]] {
+        assert!(rig.takes_frames());
+        rig.frame(fixes(frame, now));
+    }
+    assert_eq!(rig.node.handed_over, [(1, vec![1, 2]), (2, vec![3]), (3, vec![4])]);
+    rig
+}
+
+#[test]
+fn acks_are_cumulative_whatever_order_the_disk_has() {
+    let mut rig = full();
+    assert!(rig.mail(|m| m.written(2, 1, Recorded::default())).is_empty(), "1 and 2 are not on disk");
+    assert_eq!(rig.mail(|m| m.written(1, 2, Recorded::default())), ["acked 3"]);
+    assert_eq!(rig.mail(|m| m.written(3, 1, Recorded::default())), ["acked 4"]);
+}
+
+#[test]
+fn a_full_window_stops_the_reading_and_an_ack_opens_it() {
+    let mut rig = full();
+    assert_eq!(rig.node.handed_over.iter().map(|(_, seqs)| seqs.len()).sum::<usize>(), WINDOW);
+    assert!(!rig.takes_frames());
+    rig.mail(|m| m.written(2, 1, Recorded::default()));
+    assert!(rig.takes_frames());
+}
+
+#[test]
+fn an_emergency_is_asked_before_all_that_waits_whatever_the_window_holds() {
+    let mut rig = full();
+    let now = rig.now();
+    let moment = rig.moment();
+    // Other work is queued, and the window is full and gets fuller.
+    let (more, sos) = (fixes(&[5, 6], now).to_string(), json!({"type": "emergency", "id": SOS}).to_string());
+    rig.session.take(Input::Text(&more), &moment);
+    rig.session.take(Input::Text(r#"{"type":"resume","cursor":0}"#), &moment);
+    assert_eq!(rig.give(Input::Text(&sos))[..2], ["ask raise", "accepted"]);
+}
+
+#[test]
+fn the_way_in_is_no_condition_of_an_emergency() {
+    let mut rig = Rig::new(TokenKind::Distress);
+    rig.give(Input::Opened);
+    let raise = json!({"type": "emergency", "id": SOS, "fix": {"lat": 48.2}});
+    assert_eq!(rig.frame(raise), ["ask raise", "accepted"]);
+    assert_eq!(rig.frame(json!({"type": "cancel", "emergency": SOS})), ["ask end", "accepted"]);
+    assert!(rig.node.handed_over.is_empty());
+}
+
+#[test]
+fn each_fix_is_refused_on_its_own_and_a_refused_one_holds_no_ack_up() {
+    let mut rig = Rig::welcomed();
+    let (now, long_ago) = (rig.now(), rig.now() - Duration::from_secs(90_000));
+    let mut frame = fixes(&[1], now);
+    let good = frame["fixes"][0].clone();
+    let too_old = fixes(&[2], long_ago)["fixes"][0].clone();
+    frame["fixes"] = json!([good, too_old, {"seq": 3}]);
+    let said = rig.frame(frame);
+    assert_eq!(said[2..], ["rejected 2 too_old", "rejected 3 invalid_fix", "ask ingest 1 of 1"]);
+    assert_eq!(rig.mail(|m| m.written(1, 1, Recorded::default())), ["acked 3"]);
+    let said = rig.frame(json!({"type": "fixes", "fixes": [{"seq": 4}]}));
+    assert_eq!(said, ["rejected 4 invalid_fix", "acked 4"]);
+    // A number that no fix can have swallows no ack.
+    let said = rig.frame(json!({"type": "fixes", "fixes": [{"seq": MAX_SEQ + 1}]}));
+    assert_eq!(said.last().unwrap(), "acked 4");
+}
+
+#[test]
+fn a_conflict_is_told_before_the_ack_that_covers_it() {
+    let mut rig = full();
+    let recorded = Recorded { duplicates: vec![1], conflicts: vec![2] };
+    assert_eq!(rig.mail(|m| m.written(1, 2, recorded)), ["rejected 2 seq_conflict", "acked 2"]);
+}
+
+#[test]
+fn a_store_that_does_not_answer_opens_no_way_in_and_the_next_frame_asks_again() {
+    let mut rig = Rig::welcomed();
+    let now = rig.now();
+    rig.node.fails = true;
+    assert_eq!(rig.frame(fixes(&[1], now)), ["ask way in for 1", "error unavailable"]);
+    rig.node.fails = false;
+    assert_eq!(rig.frame(fixes(&[1], now)), ["ask way in for 1", "overtake", "ask ingest 1 of 1"]);
+}
+
+#[test]
+fn what_a_stopping_node_does_not_take_is_never_acked() {
+    let mut rig = Rig::welcomed();
+    let now = rig.now();
+    rig.node.stopping = true;
+    assert_eq!(rig.frame(fixes(&[1], now)).last().unwrap(), "error unavailable");
+    assert_eq!(rig.frame(json!({"type": "fixes", "fixes": [{"seq": 2}]})), ["rejected 2 invalid_fix"]);
+}

@@ -1,0 +1,103 @@
+//! Pings, dead peers and drains.
+
+use super::node::{BO, fixes};
+use super::rig::{HEARTBEAT, Rig};
+use crate::stream::session::{Input, Peers, Session};
+use crate::tracking::Recorded;
+use std::time::Duration;
+
+const RESTART: &str = "close 1012: restart";
+
+#[test]
+fn a_heartbeat_pings_and_looks_at_the_inbox() {
+    let mut rig = Rig::welcomed();
+    assert_eq!(rig.wakes_in(), HEARTBEAT);
+    assert_eq!(rig.tick(Peers::None), ["ping", "ask inbox 0"]);
+    assert_eq!(rig.wakes_in(), HEARTBEAT);
+    // A tick for another reason is no heartbeat.
+    assert!(rig.give(Input::Tick(Peers::None)).is_empty());
+}
+
+#[test]
+fn a_peer_that_says_nothing_for_two_heartbeats_and_a_half_is_gone() {
+    let mut rig = Rig::welcomed();
+    assert_eq!(rig.tick(Peers::None)[0], "ping");
+    rig.give(Input::Beat);
+    assert_eq!(rig.tick(Peers::None)[0], "ping");
+    assert_eq!(rig.tick(Peers::None)[0], "ping");
+    assert_eq!(rig.tick(Peers::None), ["gone"]);
+}
+
+#[test]
+fn a_peer_that_is_not_read_is_not_held_to_say_anything() {
+    let mut rig = Rig::welcomed();
+    let now = rig.now();
+    rig.frame(fixes(&[1, 2, 3, 4], now));
+    assert!(!rig.takes_frames());
+    for _ in 0..10 {
+        assert_eq!(rig.tick(Peers::None)[0], "ping");
+    }
+    rig.mail(|m| m.written(1, 4, Recorded::default()));
+    assert_eq!(rig.tick(Peers::None), ["gone"]);
+}
+
+#[test]
+fn a_drain_says_when_and_closes_then() {
+    let mut rig = Rig::welcomed();
+    assert_eq!(rig.mail(|m| m.drain(Duration::from_millis(2_500))), ["drain 3"]);
+    assert!(rig.takes_frames());
+    assert_eq!(rig.wakes_in(), Duration::from_millis(2_500));
+    assert_eq!(rig.tick(Peers::None), [RESTART]);
+}
+
+#[test]
+fn a_drain_waits_for_the_last_acks_and_reads_no_more() {
+    let mut rig = Rig::welcomed();
+    let now = rig.now();
+    rig.mail(|m| m.drain(Duration::from_secs(2)));
+    rig.frame(fixes(&[1], now));
+    assert!(rig.tick(Peers::None).is_empty());
+    assert!(!rig.takes_frames());
+    assert_eq!(rig.wakes_in(), Duration::from_millis(20), "it looks soon again");
+    assert!(rig.tick(Peers::None).is_empty());
+    assert_eq!(rig.mail(|m| m.written(1, 1, Recorded::default())), ["acked 1"]);
+    assert_eq!(rig.tick(Peers::None), [RESTART]);
+}
+
+#[test]
+fn a_drain_does_not_wait_for_a_disk_that_does_not_answer() {
+    let mut rig = Rig::welcomed();
+    let now = rig.now();
+    rig.mail(|m| m.drain(Duration::ZERO));
+    rig.frame(fixes(&[1], now));
+    let mut waited = Duration::ZERO;
+    loop {
+        waited += rig.wakes_in();
+        if rig.tick(Peers::None) == [RESTART] {
+            break;
+        }
+    }
+    assert_eq!(waited, Duration::from_secs(1));
+}
+
+#[test]
+fn who_watches_wakes_each_second() {
+    let mut rig = Rig::welcomed();
+    rig.node.trust_live(BO);
+    rig.frame(serde_json::json!({"type": "watch", "user": BO}));
+    assert_eq!(rig.wakes_in(), Duration::from_secs(1));
+    assert!(rig.tick(Peers::None).is_empty());
+    assert_eq!(rig.wakes_in(), Duration::from_secs(1));
+}
+
+/// A hundred thousand of them wait at a time.
+#[test]
+fn an_idle_session_is_small_and_keeps_no_queue() {
+    let mut rig = Rig::welcomed();
+    rig.node.inbox = vec![false; 50];
+    rig.mail(|m| m.inbox());
+    assert_eq!(rig.session.queue.capacity(), 0);
+    let size = size_of::<Session>();
+    println!("a session has {size} bytes");
+    assert!(size <= 448, "{size} bytes");
+}
