@@ -170,7 +170,7 @@ impl Shared {
         tracing::trace!(node = %envelope.node, seq = envelope.seq, at = %envelope.event_at, "heard");
         match envelope.message {
             Message::Event(event @ (Event::Emergency { .. } | Event::Visibility { .. })) => {
-                let new = self.recent.lock().unwrap_or_else(PoisonError::into_inner).is_new(envelope.id);
+                let new = self.recent.lock().unwrap_or_else(PoisonError::into_inner).remember(envelope.id);
                 if new {
                     self.publish_here(event);
                 }
