@@ -1,7 +1,7 @@
 //! The service of trust: links made, accepted, changed and ended; disclosures read.
 
 use super::{
-    Disclosure, DisclosureLedger, LinkCreated, LinkPatch, NewLink, Role, Scopes, TrustError, TrustLink,
+    Disclosure, DisclosureLedger, LinkCreated, LinkPatch, LinkRole, NewLink, Scopes, TrustError, TrustLink,
     TrustStore, may_see_zones,
 };
 use crate::bus::{Bus, Event};
@@ -167,7 +167,7 @@ impl Trust {
     pub async fn links(
         &self,
         user: UserId,
-        role: Role,
+        role: LinkRole,
         after: Option<LinkId>,
         limit: u32,
     ) -> Result<Vec<TrustLink>, TrustError> {

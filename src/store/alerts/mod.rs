@@ -21,7 +21,7 @@ use crate::alerts::{
 use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::id::{AlertId, CheckInId, EmergencyId, UserId};
-use crate::trust::Role;
+use crate::trust::LinkRole;
 use async_trait::async_trait;
 use std::time::Duration;
 
@@ -71,7 +71,7 @@ impl AlertsStore for Store {
     async fn emergencies(
         &self,
         user: UserId,
-        role: Role,
+        role: LinkRole,
         state: Option<State>,
         after: Option<EmergencyId>,
         limit: u32,
