@@ -171,7 +171,7 @@ async fn redis(config: &Config) -> Finding {
     let Some(url) = &config.redis_url else { return Good("none; this node is alone".into()) };
     match bus::reach(url).await {
         Ok(()) => Good("it answers".into()),
-        // A node starts without it, and looks into the store for what it does not hear.
+        // A node starts without it, and polls the store for what it does not hear.
         Err(error @ BusError::Silent(_)) => {
             Look(format!("{error}; what other nodes do shows late until it does"))
         }

@@ -1,4 +1,5 @@
-//! The notebook in front of a store is the store: whatever is written, flushed, refused or cut off in between.
+//! A journal in front of a store answers as the store alone would, whatever is written, flushed, refused or cut off in
+//! between.
 
 #![expect(clippy::unwrap_used, reason = "a store that does not answer has broken its promise")]
 

@@ -1,11 +1,11 @@
-//! What alerts need from the cellar. Every method is one use case and atomic; absent is `Ok(None)`.
+//! What alerts need from the store. Every method is one use case and atomic; absent is `Ok(None)`.
 
 use super::{AlertDraft, CheckInStore, Delivery, DeliveryState, Emergency, ExpiryStore, Inboxed, State};
 use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::id::{AlertId, DeviceId, EmergencyId, TransitionId, UserId};
 use crate::tracking::{FenceState, FoldToken, Transition, ZoneStep};
-use crate::trust::Role;
+use crate::trust::LinkRole;
 use async_trait::async_trait;
 use std::time::Duration;
 
@@ -103,7 +103,7 @@ pub struct Party {
     pub hears_duress: bool,
 }
 
-/// Alerts' part of the cellar.
+/// Alerts' part of the store.
 #[async_trait]
 pub trait AlertsStore: CheckInStore + ExpiryStore {
     /// Stores transitions with their alerts, of those commits whose token is their device's newest. Idempotent by
@@ -141,7 +141,7 @@ pub trait AlertsStore: CheckInStore + ExpiryStore {
     async fn emergencies(
         &self,
         user: UserId,
-        role: Role,
+        role: LinkRole,
         state: Option<State>,
         after: Option<EmergencyId>,
         limit: u32,

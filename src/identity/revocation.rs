@@ -1,4 +1,5 @@
-//! What must not be believed though its signature is right: kept in memory for as long as a token could live.
+//! Revoked devices and sessions. Their tokens are refused though their signature is right, so they are kept in memory for
+//! as long as a token could live.
 
 use super::token::DISTRESS;
 use super::{Caller, Identity, IdentityStore, Revoked};
@@ -12,9 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 
-/// Between looks at what other nodes revoked and nobody here heard of.
+/// Between two polls for what other nodes revoked and this one has not heard of.
 const LOOK: Duration = Duration::from_secs(2);
-/// What a look goes back before the one before it: clocks differ, and a transaction may end long after its time.
+/// A poll begins so long before the one before it: clocks differ, and a transaction may end long after its time.
 const OVERLAP: Duration = Duration::from_secs(5 * 60);
 
 /// Removed devices and ended sessions.

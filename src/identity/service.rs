@@ -317,7 +317,7 @@ impl Identity {
         Ok(self.store.account(user).await?.and_then(|a| a.retention))
     }
 
-    /// Changes a profile. PINs need step-up, which the door asks for.
+    /// Changes a profile. PINs need step-up, which the transport asks for.
     ///
     /// # Errors
     /// A field out of form.
@@ -423,11 +423,11 @@ impl Identity {
         self.store.device(device).await?.ok_or(IdentityError::NotFound("device"))
     }
 
-    /// The tracked device of a person whose device `device` is sending fixes: that one, if there was none.
+    /// The tracked device of a person whose device `device` is sending fixes. If there is none, this one becomes it.
     ///
     /// # Errors
     /// When the store failed.
-    pub async fn tracked_or(
+    pub async fn ensure_tracked(
         &self,
         user: UserId,
         device: DeviceId,
@@ -448,7 +448,7 @@ impl Identity {
         Ok(())
     }
 
-    /// Forgets a person. Open emergencies are ended and told before, by the door.
+    /// Forgets a person. Open emergencies are ended and contacts told before, by the use case.
     ///
     /// # Errors
     /// When the store failed; a repeat completes it.

@@ -1,4 +1,4 @@
-//! The gateway: a worker for each channel and urgency, and the bell that wakes them.
+//! The gateway: a worker for each channel and urgency, and what wakes them.
 
 use super::worker::Worker;
 use super::{Channel, Provider, Providers, PushStore, Queue, Urgency, keeper};
@@ -33,19 +33,19 @@ impl Gateway {
         if left > 0 {
             tracing::info!(left, "pushes that were on their way at the stop are sent again");
         }
-        let mut bells = Vec::new();
+        let mut wakers = Vec::new();
         for channel in Channel::ALL {
             for urgency in Urgency::ALL {
                 let Some(provider) = providers.get(channel, urgency) else { continue };
-                let bell = Arc::new(Notify::new());
-                bells.push(Arc::clone(&bell));
+                let wake = Arc::new(Notify::new());
+                wakers.push(Arc::clone(&wake));
                 start_warming(Arc::clone(provider), clock, tasks);
                 let queue = Queue { channel, urgency };
                 let worker = Worker::new(
                     queue,
                     Arc::clone(&store),
                     Arc::clone(provider),
-                    bell,
+                    wake,
                     bus.clone(),
                     clock.clone(),
                     tasks,
@@ -53,16 +53,16 @@ impl Gateway {
                 tasks.spawn("push_worker", worker.run());
             }
         }
-        start_bell(bells, bus, tasks);
+        start_waking(wakers, bus, tasks);
         keeper::start(store, bus.clone(), clock.clone(), tasks);
         Ok(())
     }
 }
 
-/// Rings every worker when an inbox got something: an alert's deliveries are stored with it.
-fn start_bell(bells: Vec<Arc<Notify>>, bus: &Bus, tasks: &Tasks) {
+/// Wakes every worker when an inbox got something: an alert's deliveries are stored with it.
+fn start_waking(wakers: Vec<Arc<Notify>>, bus: &Bus, tasks: &Tasks) {
     let (mut events, stop) = (bus.subscribe(), tasks.stop());
-    tasks.spawn("push_bell", async move {
+    tasks.spawn("push_waking", async move {
         loop {
             let event = tokio::select! {
                 () = stop.cancelled() => break,
@@ -70,7 +70,7 @@ fn start_bell(bells: Vec<Arc<Notify>>, bus: &Bus, tasks: &Tasks) {
             };
             match event {
                 Ok(Event::Inbox(_) | Event::Resync) | Err(RecvError::Lagged(_)) => {
-                    bells.iter().for_each(|b| b.notify_one());
+                    wakers.iter().for_each(|w| w.notify_one());
                 }
                 Ok(_) => {}
                 Err(RecvError::Closed) => break,

@@ -28,7 +28,7 @@ pub async fn retention(services: &Services, user: UserId) -> Result<Duration, Id
 /// # Errors
 /// When the store failed.
 pub async fn attach(services: &Services, caller: Caller) -> Result<Ingest, IdentityError> {
-    let tracked = services.identity.tracked_or(caller.user, caller.device).await?;
+    let tracked = services.identity.ensure_tracked(caller.user, caller.device).await?;
     Ok(services.tracking.attach(caller.user, caller.device, tracked))
 }
 

@@ -227,7 +227,7 @@ async fn a_transition_whose_fix_was_acked_is_told_after_a_restart() {
     drop(phone);
     assert!(node.stop().await);
     let place = settings(&node.folder).await.place();
-    let stores = cima::store::open(&place, node.clock.clone()).await.unwrap();
+    let stores = cima::store::open(&backend, node.clock.clone()).await.unwrap();
     stores.fixes.record(&[lost]).await.unwrap();
     // And whoever folded then, if there are several, gave nothing back.
     stores.tracking.take_fold(device, cima::id::NodeId::fresh(&node.clock)).await.unwrap();
@@ -241,7 +241,7 @@ async fn a_transition_whose_fix_was_acked_is_told_after_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_late_fix_that_waited_at_a_stop_is_folded_from_its_notebook_in_files() {
+async fn a_late_fix_that_waited_at_a_stop_is_folded_from_its_journal_in_files() {
     let mut node = TestNode::start().await;
     let (ada, _, _) = node.pair(&["alerts"]).await;
     ada.fence(HOME.0, HOME.1, 100.0, &["enter", "exit"]).await;
@@ -259,8 +259,8 @@ async fn a_late_fix_that_waited_at_a_stop_is_folded_from_its_notebook_in_files()
         received_at: node.now(),
         streamed: true,
     };
-    let place = cima::store::Place::Folder(node.folder.path().to_owned());
-    let stores = cima::store::open(&place, node.clock.clone()).await.unwrap();
+    let backend = cima::store::Backend::Folder(node.folder.path().to_owned());
+    let stores = cima::store::open(&backend, node.clock.clone()).await.unwrap();
     let (limits, tasks) = (cima::journal::Limits::default(), cima::runtime::Tasks::default());
     let folder = node.folder.path().join("journal");
     let journal = cima::journal::Journal::open(&folder, stores.fixes.clone(), limits, &tasks).await.unwrap();

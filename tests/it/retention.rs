@@ -26,7 +26,7 @@ async fn send(person: &Person, fixes: Vec<Value>) -> Value {
     person.post("/v1/locations", json!({"fixes": fixes})).await.ok().unwrap()
 }
 
-/// The numbers of the places that are kept somewhere: as the bytes that SQLite or the notebook keeps, or as
+/// The numbers of the places that are kept somewhere: as the bytes that SQLite or the journal keeps, or as
 /// text.
 async fn all_kept(node: &TestNode) -> HashSet<u32> {
     let mut sought: HashMap<[u8; 8], Vec<(u32, Vec<u8>)>> = HashMap::new();

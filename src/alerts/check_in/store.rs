@@ -1,4 +1,4 @@
-//! What check-ins need from the cellar. Every method is one use case and atomic; absent is `Ok(None)`.
+//! What check-ins need from the store. Every method is one use case and atomic; absent is `Ok(None)`.
 
 use super::CheckIn;
 use crate::alerts::{AlertDraft, Change, Committed, Emergency};
@@ -44,7 +44,7 @@ pub struct CheckInPlace {
     pub id: CheckInId,
 }
 
-/// Check-ins' part of the cellar.
+/// Check-ins' part of the store.
 #[async_trait]
 pub trait CheckInStore: Send + Sync {
     /// Stores a new one, unless so many of the person's wait already.
