@@ -17,7 +17,7 @@ use crate::runtime::Tasks;
 use crate::services::{Check, Readiness, Services};
 use crate::store::{self, Stores};
 use crate::stream::{Registry, Stream, StreamSettings, start_poll};
-use crate::tracking::{FixStore, Folding, Kept, Tracking};
+use crate::tracking::{Evaluation, FixStore, Kept, Tracking};
 use crate::trust::Trust;
 use crate::{http, telemetry};
 use anyhow::{Context, bail};
@@ -118,8 +118,8 @@ impl Node {
             Identity::start(stores.identity.clone(), hasher, key, bus.clone(), clock.clone()).await?;
         let identity = Arc::new(identity);
         let trust = Arc::new(Trust::new(stores.trust.clone(), bus.clone(), clock.clone()));
-        let folds = roles.has(Role::Tracking);
-        let folding = folds.then(|| Folding {
+        let evaluates = roles.has(Role::Tracking);
+        let evaluation = evaluates.then(|| Evaluation {
             sink: Engine::start(stores.alerts.clone(), bus.clone(), &tasks),
             zones: stores.zones.clone(),
             zone_sink: start_zones(stores.alerts.clone(), bus.clone(), &tasks),
@@ -127,7 +127,7 @@ impl Node {
         let tracking = Tracking::start(
             stores.tracking.clone(),
             fixes,
-            folding,
+            evaluation,
             bus.clone(),
             clock.clone(),
             kept(config),
@@ -166,7 +166,7 @@ impl Node {
         }
         start_metrics(roles, &tasks);
         let registry = Arc::new(Registry::default());
-        if folds {
+        if evaluates {
             if services.bus.is_shared() {
                 services.tracking.start_living(&tasks);
             }
@@ -227,7 +227,7 @@ impl Node {
         {
             tracing::warn!(%error, "the next start moves the rest of the journal to the store");
         }
-        if let Err(error) = stores.tracking.node_ends(node).await {
+        if let Err(error) = stores.tracking.end_node(node).await {
             tracing::warn!(%error, "the other nodes notice by themselves that this one is gone");
         }
         stores.close().await;

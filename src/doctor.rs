@@ -152,7 +152,7 @@ fn open_files() -> Finding {
 }
 
 async fn store(config: &Config, clock: &Clock) -> Finding {
-    let stores = match store::open(&config.place(), clock.clone()).await {
+    let stores = match store::open(&config.backend(), clock.clone()).await {
         Ok(stores) => stores,
         Err(error) => return Bad(error.to_string()),
     };

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Batches that may wait; beyond, trackers forget their state and fold again from the store.
+/// Batches that may wait; beyond, trackers are forgotten and built again from the store.
 const QUEUE: usize = 4_096;
 /// Batches of one transaction, at most.
 const GROUP: usize = 64;
@@ -36,21 +36,21 @@ async fn run(store: Arc<dyn AlertsStore>, bus: Bus, mut messages: mpsc::Receiver
     let mut group = Vec::new();
     while messages.recv_many(&mut group, GROUP).await > 0 {
         let mut commits = Vec::new();
-        let mut holds = Vec::new();
+        let mut ownerships = Vec::new();
         let mut barriers = Vec::new();
         for message in group.drain(..) {
             match message {
                 SinkMessage::Batch(batch) => {
-                    holds.push(batch.hold.clone());
+                    ownerships.push(batch.ownership.clone());
                     commits.push(commit_of(batch));
                 }
                 SinkMessage::Barrier(done) => barriers.push(done),
             }
         }
         if !commits.is_empty() {
-            let folded = loop {
+            let stored = loop {
                 match store.commit_transitions(&commits).await {
-                    Ok(folded) => break folded,
+                    Ok(stored) => break stored,
                     Err(error) => {
                         metrics::counter!("cima_engine_failures_total").increment(1);
                         tracing::error!(%error, "transitions could not be stored; they are tried again");
@@ -60,14 +60,14 @@ async fn run(store: Arc<dyn AlertsStore>, bus: Bus, mut messages: mpsc::Receiver
             };
             let transitions: usize = commits.iter().map(|c| c.transitions.len()).sum();
             metrics::counter!("cima_transitions_total").increment(transitions as u64);
-            for place in &folded.refused {
-                if let (Some(commit), Some(hold)) = (commits.get(*place), holds.get(*place)) {
-                    hold.lose(!commit.transitions.is_empty() || !commit.retracted.is_empty());
+            for place in &stored.refused {
+                if let (Some(commit), Some(ownership)) = (commits.get(*place), ownerships.get(*place)) {
+                    ownership.lose(!commit.transitions.is_empty() || !commit.retracted.is_empty());
                     metrics::counter!("cima_folds_lost_total").increment(1);
                 }
             }
-            if !folded.told.is_empty() {
-                bus.publish(Event::Inbox(folded.told.into()));
+            if !stored.told.is_empty() {
+                bus.publish(Event::Inbox(stored.told.into()));
             }
         }
         for done in barriers {
@@ -85,7 +85,7 @@ fn commit_of(batch: TransitionBatch) -> TransitionCommit {
         folded_to: batch.folded_to,
         transitions: batch.crossings.into_iter().map(alert_of).collect(),
         retracted: batch.retracted,
-        token: batch.hold.token(),
+        token: batch.ownership.token(),
         last: batch.last,
     }
 }

@@ -1,11 +1,11 @@
-//! From the notebook to the store: a heap at a time while the node runs, and what was left when it starts.
+//! From the journal to the store: a heap at a time while the node runs, and what was left when it starts.
 
 use super::append::{Journal, failed, left};
 use super::{coding, segment};
 use crate::error::Stored;
 use crate::id::DeviceId;
 use crate::runtime::{Tasks, blocking};
-use crate::tracking::{FixStore, NewFix, Place};
+use crate::tracking::{FixKey, FixStore, NewFix};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_
 pub(super) fn start(journal: &Arc<Journal>, tasks: &Tasks) {
     let (weak, full, age) = (Arc::downgrade(journal), Arc::clone(&journal.full), journal.limits.age);
     let stop = tasks.stop();
-    tasks.spawn("notebook", async move {
+    tasks.spawn("journal", async move {
         let mut wait = None;
         loop {
             tokio::select! {
@@ -32,7 +32,7 @@ pub(super) fn start(journal: &Arc<Journal>, tasks: &Tasks) {
             wait = match journal.flush_heap().await {
                 Ok(()) => None,
                 Err(error) => {
-                    tracing::error!(%error, "fixes could not be moved to the store; they are safe in the notebook");
+                    tracing::error!(%error, "fixes could not be moved to the store; they are safe in the journal");
                     metrics::counter!("cima_journal_failures_total").increment(1);
                     Some(wait.map_or(RETRY.0, |before: Duration| RETRY.1.min(before * 2)))
                 }
@@ -97,7 +97,7 @@ async fn wipe(segments: Vec<PathBuf>) {
     let wiped = blocking(move || {
         for path in segments {
             if let Err(error) = segment::shred(&path) {
-                tracing::warn!(%error, segment = %path.display(), "a segment of the notebook could not be wiped");
+                tracing::warn!(%error, segment = %path.display(), "a segment of the journal could not be wiped");
             }
         }
     });
@@ -106,8 +106,8 @@ async fn wipe(segments: Vec<PathBuf>) {
 
 /// Brings what a crash left in the folder to the store. The number of the next segment, and for each device the first
 /// place of what was brought.
-pub(super) async fn replay(folder: &Path, store: &dyn FixStore) -> Stored<(u64, HashMap<DeviceId, Place>)> {
-    let mut brought: HashMap<DeviceId, Place> = HashMap::new();
+pub(super) async fn replay(folder: &Path, store: &dyn FixStore) -> Stored<(u64, HashMap<DeviceId, FixKey>)> {
+    let mut brought: HashMap<DeviceId, FixKey> = HashMap::new();
     let in_folder = folder.to_owned();
     let (segments, next) = blocking(move || left(&in_folder)).await.map_err(|e| failed(folder, e))?;
     for path in &segments {
@@ -128,9 +128,9 @@ pub(super) async fn replay(folder: &Path, store: &dyn FixStore) -> Stored<(u64, 
             let first = brought.entry(fix.device).or_insert(fix.fix.order());
             *first = fix.fix.order().min(*first);
         }
-        tracing::info!(fixes = fixes.len(), torn, "the notebook had fixes that are in the store now");
+        tracing::info!(fixes = fixes.len(), torn, "the journal had fixes that are in the store now");
         if unreadable > 0 {
-            tracing::error!(records = unreadable, segment = %path.display(), "records of the notebook say nothing; the segment is kept");
+            tracing::error!(records = unreadable, segment = %path.display(), "records of the journal say nothing; the segment is kept");
             let _ = tokio::fs::rename(path, path.with_extension("unreadable")).await;
         } else {
             wipe(vec![path.clone()]).await;

@@ -1,4 +1,4 @@
-//! One file of the notebook: records that are appended and synced, read once after a crash, and wiped when they are in
+//! One file of the journal: records that are appended and synced, read once after a crash, and wiped when they are in
 //! the store. All of it blocks; the callers are on threads that may.
 
 use std::fs::{self, File, OpenOptions};

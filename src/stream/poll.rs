@@ -58,7 +58,7 @@ impl Poll {
         self.look_at_claims().await;
         let older = if was_suspect { &self.open } else { &self.before };
         let known = older.as_ref().filter(|_| suspect);
-        match self.services.alerts.ring_changed(known).await {
+        match self.services.alerts.publish_changed(known).await {
             Ok(open) => self.before = self.open.replace(open),
             Err(error) => {
                 tracing::warn!(%error, "open emergencies could not be read; they are looked at again")

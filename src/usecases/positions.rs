@@ -70,6 +70,6 @@ pub async fn fences_inside(
     viewer: UserId,
     subject: UserId,
 ) -> Result<Vec<(GeofenceId, String)>, Refusal> {
-    services.trust.check_zones(viewer, subject).await?;
-    Ok(services.tracking.zones(subject).await?)
+    services.trust.check_fences_inside(viewer, subject).await?;
+    Ok(services.tracking.fences_inside(subject).await?)
 }

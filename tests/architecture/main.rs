@@ -148,7 +148,7 @@ fn every_way_to_use_what_is_forbidden_is_seen() {
         "fn f() { crate::store::open(); }",
         "fn f(backend: &crate::store::Backend) {}",
         "fn f() -> Vec<Option<crate::store::Backend>> { vec![] }",
-        "impl crate::store::Cellar for X {}",
+        "impl crate::store::Anything for X {}",
         "fn f(x: X) { match x { crate::store::Backend::Folder(_) => {} _ => {} } }",
         "fn f() { println!(\"{}\", crate::store::open()); }",
         "fn f() { vec![1, g(&[crate::store::X])]; }",

@@ -198,7 +198,7 @@ async fn nobody_sees_what_is_not_theirs_to_see() {
     assert!(cases >= 500);
 }
 
-/// The tracker is built beside the stream; the person's own zones say when it has folded the fix.
+/// The tracker is built beside the stream; the person's own zones say when it has evaluated the fix.
 async fn wait_until_in_zone(ada: &Person) {
     let path = format!("/v1/people/{}/zones", ada.id());
     let seen = async {

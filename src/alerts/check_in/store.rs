@@ -37,7 +37,7 @@ pub enum Fired {
 
 /// Where a list of check-ins goes on: those that wait come first, each part by id.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct CheckInPlace {
+pub struct CheckInCursor {
     /// Whether the last one shown waited.
     pub waiting: bool,
     /// The last one shown.
@@ -55,7 +55,7 @@ pub trait CheckInStore: Send + Sync {
     async fn check_ins(
         &self,
         subject: UserId,
-        after: Option<CheckInPlace>,
+        after: Option<CheckInCursor>,
         limit: u32,
     ) -> Stored<Vec<CheckIn>>;
     /// Stores a change with its alerts if the version is still the one it was made from; `None` if not.

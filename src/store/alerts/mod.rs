@@ -14,9 +14,9 @@ use super::database::Database;
 use super::tracking::zones;
 use super::{Store, sqlite};
 use crate::alerts::{
-    AlertDraft, AlertsStore, Change, CheckIn, CheckInCreated, CheckInPlace, CheckInStore, Committed,
-    Delivery, DeliveryState, Emergency, ExpiryStore, Fired, Folded, Inboxed, Lane, Party, Raised, State,
-    TransitionCommit, VisitCommit,
+    AlertDraft, AlertsStore, Change, CheckIn, CheckInCreated, CheckInCursor, CheckInStore, Committed,
+    CommittedTransitions, Delivery, DeliveryState, Emergency, ExpiryStore, Fired, Inboxed, Lane, Party,
+    Raised, State, TransitionCommit, VisitCommit,
 };
 use crate::clock::Timestamp;
 use crate::error::Stored;
@@ -27,7 +27,7 @@ use std::time::Duration;
 
 #[async_trait]
 impl AlertsStore for Store {
-    async fn commit_transitions(&self, commits: &[TransitionCommit]) -> Stored<Folded> {
+    async fn commit_transitions(&self, commits: &[TransitionCommit]) -> Stored<CommittedTransitions> {
         self.db.again(Lane::Routine, || transitions::commit(self, commits)).await
     }
     async fn commit_visits(&self, commits: &[VisitCommit]) -> Stored<Vec<UserId>> {
@@ -117,7 +117,7 @@ impl CheckInStore for Store {
     async fn check_ins(
         &self,
         subject: UserId,
-        after: Option<CheckInPlace>,
+        after: Option<CheckInCursor>,
         limit: u32,
     ) -> Stored<Vec<CheckIn>> {
         check_ins::page(&self.db, subject, after, limit).await

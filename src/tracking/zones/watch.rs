@@ -1,7 +1,7 @@
 //! Keeps the windows of people whose fixes come in: loaded as they move, and again where zones change.
 //!
-//! Changes are looked for in the store, and no bell says more: so they are found whoever made them, and whether or not
-//! nodes hear each other.
+//! Changes are read from the store, without hints: so they are found whoever made them, and whether or not nodes hear
+//! each other.
 
 use super::window::{MOST, RADIUS_M, View, Window};
 use super::{ZoneMoves, ZoneSink, ZoneStore};
@@ -109,7 +109,7 @@ async fn load(store: &dyn ZoneStore, user: UserId, center: Point) -> Stored<View
 
 impl Around {
     fn lock(&self) -> MutexGuard<'_, Window> {
-        // A panic while folding leaves at worst a membership that the next fix corrects.
+        // A panic leaves at worst a membership that the next fix corrects.
         self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
