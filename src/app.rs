@@ -43,7 +43,7 @@ const SPREAD: f64 = 0.8;
 const ASKING: Duration = Duration::from_secs(1);
 /// Between two upkeeps of the metrics.
 const METRICS: Duration = Duration::from_secs(5);
-/// Between looks for sockets that are still closing.
+/// Between two checks for sockets that are still closing.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// A running node.

@@ -1,5 +1,5 @@
 //! The bus between nodes over a real Redis: what it carries, and what becomes of it when Redis dies, hangs, is started
-//! empty, or when a road to it falls silent.
+//! empty, or when a connection to it falls silent.
 
 #![expect(clippy::unwrap_used, reason = "a Redis that does not answer has failed the test")]
 

@@ -1,4 +1,4 @@
-//! What can happen that others may want to look at.
+//! What the bus carries.
 
 use crate::clock::Timestamp;
 use crate::id::{DeviceId, EmergencyId, SessionId, UserId};
@@ -14,7 +14,7 @@ pub enum Event {
     Emergency {
         /// Which.
         id: EmergencyId,
-        /// Who is to look.
+        /// Whom it concerns.
         people: Arc<[UserId]>,
     },
     /// Who may see the subject's position may have changed.
@@ -63,7 +63,7 @@ pub enum Event {
     },
     /// Something is due earlier than before: nodes that fire timers look again when the next one is.
     Rescheduled,
-    /// Hints were lost: look everywhere.
+    /// Hints were lost: read in the store whatever they may have told of.
     Resync,
 }
 

@@ -22,7 +22,7 @@ use shared::Shared;
 use std::sync::Arc;
 use tokio::sync::broadcast;
 
-/// Events that may wait for a slow subscriber; one that falls behind is told so and looks everywhere.
+/// Events that may wait for a slow subscriber; one that falls behind is told so and resyncs, as after [`Event::Resync`].
 const QUEUE: usize = 8_192;
 
 /// The bus as one node has it.

@@ -37,7 +37,7 @@ impl Revocations {
         Ok(())
     }
 
-    /// Does not believe it from now on; whether that is new.
+    /// Refuses its tokens from now on; `true` if that is new.
     pub fn add(&self, revoked: Revoked) -> bool {
         match revoked {
             Revoked::Device(id) => self.devices.insert(id),

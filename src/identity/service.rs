@@ -26,7 +26,7 @@ const WINDOW: Duration = Duration::from_secs(15 * 60);
 /// Handles whose wrong passwords are remembered; beyond, those are forgotten whose window is over.
 const REMEMBERED: usize = 100_000;
 
-/// PINs are tried one after the other within each of so many groups of people.
+/// PINs of one person are tried one after the other: people share so many locks.
 const PIN_TURNS: usize = 64;
 
 /// The service.
@@ -59,7 +59,7 @@ pub struct ProfileChange {
 }
 
 impl Identity {
-    /// The service over a store; it believes nobody whose device was removed.
+    /// The service over a store; what was revoked before is read from it.
     ///
     /// # Errors
     /// When the store failed.
@@ -442,7 +442,7 @@ impl Identity {
     pub async fn remove_device(&self, user: UserId, device: DeviceId) -> Result<(), IdentityError> {
         self.device(user, device).await?;
         let removed = self.store.remove_device(user, device, self.clock.now()).await;
-        // A store that did not answer in time may have done it all the same: not believed is the safe side.
+        // A store that did not answer in time may have done it all the same: to refuse its tokens is the safe side.
         self.believe_no_more(Revoked::Device(device));
         removed?;
         Ok(())

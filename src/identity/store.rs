@@ -42,7 +42,7 @@ pub enum Rotation {
     Gone,
 }
 
-/// A token owner that must not be believed any more.
+/// Whose tokens are refused from now on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Revoked {
     /// A removed device: all of its tokens.

@@ -1,5 +1,5 @@
 //! Who sees what: every link state, set of scopes and emergency state, against every endpoint and frame that could
-//! show something. What is expected is said here again, in a rule of its own.
+//! show something. What is expected comes from a rule of the test's own.
 
 use crate::harness::{Person, TestNode, send_acked};
 use cima::client::fix;

@@ -95,11 +95,11 @@ async fn resume_from(
         return Ok(());
     };
     if order(&end) < order(last) {
-        tracing::warn!("the stream of emergencies begins anew; every socket looks for itself");
+        tracing::warn!("the stream of emergencies begins anew; this node resyncs");
         progress.last = Some("0-0".to_owned());
         shared.resync_here("stream_lost");
     } else if run != progress.run {
-        tracing::warn!("Redis was started again and may have lost something; every socket looks for itself");
+        tracing::warn!("Redis was started again and may have lost something; this node resyncs");
         shared.resync_here("redis_restarted");
     }
     progress.run = run;

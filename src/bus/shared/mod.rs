@@ -1,6 +1,7 @@
 //! The bus over Redis. A subscription is silent when the server hangs, ends when it dies, and never comes back by itself.
 //! So each pair of connections publishes a heartbeat to a channel of its own every second. If it does not receive it, both
-//! connections are made anew, and every node that may have missed something looks everywhere.
+//! connections are made anew, and every node that may have missed something resyncs: it reads in the store whatever a lost
+//! hint may have told of.
 //!
 //! - `hints`: every event but positions, on one channel; and who watches whom.
 //! - `positions`: one channel per person, which the nodes that watch them subscribe to.
@@ -29,7 +30,7 @@ use tokio::sync::{Notify, broadcast};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-/// Messages that may wait for Redis. Beyond it the oldest is dropped, and the other nodes are told to look everywhere.
+/// Messages that may wait for Redis. Beyond it the oldest is dropped, and the other nodes are told to resync.
 const WAITING: usize = 8_192;
 /// People whose newest position may wait for Redis. Beyond it watchers read the store.
 const POSITIONS: usize = 16_384;
@@ -77,7 +78,7 @@ pub(super) struct Shared {
     hints: Queue,
     lane: Queue,
     positions: Newest,
-    /// Hints to other nodes were lost: as soon as they can be reached they are told to look everywhere.
+    /// Hints to other nodes were lost: as soon as they can be reached they are told to resync.
     resync_owed: AtomicBool,
     recent: Mutex<Recent>,
     /// Of the connections that carry hints.
@@ -186,7 +187,7 @@ impl Shared {
         let _ = self.events.send(event);
     }
 
-    /// Messages of other nodes may be lost: everybody on this node looks everywhere.
+    /// Messages of other nodes may be lost: this node resyncs.
     fn resync_here(&self, why: &'static str) {
         metrics::counter!("cima_bus_resyncs_total", "why" => why).increment(1);
         self.publish_here(Event::Resync);
