@@ -13,7 +13,7 @@ use crate::identity::{Hasher, Identity, SigningKey};
 use crate::journal::{Journal, Limits};
 use crate::push::{Gateway, Push};
 use crate::role::{Role, Roles};
-use crate::runtime::Tasks;
+use crate::runtime::{Pace, Tasks};
 use crate::services::{Check, Readiness, Services};
 use crate::store::{self, Stores};
 use crate::stream::{Registry, Stream, StreamSettings, start_poll};
@@ -191,9 +191,14 @@ impl Node {
         })
     }
 
-    /// Cancelled when a task has died that must not: the node has to stop.
+    /// Cancelled when a task has ended without which a node is none: it has to stop.
     pub fn failed(&self) -> CancellationToken {
         self.tasks.failed()
+    }
+
+    /// The name of that task.
+    pub fn fault(&self) -> Option<&'static str> {
+        self.tasks.fault()
     }
 
     /// The stores under it.
@@ -289,12 +294,9 @@ async fn listen(
         }
     });
     let stop = stop.clone();
-    tasks.spawn(name, async move {
-        let served =
-            axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await });
-        if let Err(error) = served.await {
-            tracing::error!(%error, "the listener ended");
-        }
+    // Whoever cannot be reached is no node, whatever else works in it.
+    tasks.vital(name, async move {
+        axum::serve(listener, router).with_graceful_shutdown(async move { stop.cancelled().await }).await
     });
     Ok(addr)
 }
@@ -324,24 +326,19 @@ fn start_metrics(roles: Roles, tasks: &Tasks) {
     for role in roles.iter() {
         metrics::gauge!("cima_role", "role" => role.word()).set(1.0);
     }
-    let (Some(metrics), stop) = (telemetry::metrics(), tasks.stop()) else { return };
-    tasks.spawn("metrics", async move {
-        while tokio::time::timeout(METRICS, stop.cancelled()).await.is_err() {
-            let alive = tokio::runtime::Handle::current().metrics().num_alive_tasks();
-            metrics::gauge!("cima_tasks").set(alive as f64);
-            metrics.run_upkeep();
-        }
+    let Some(metrics) = telemetry::metrics() else { return };
+    tasks.every("metrics", Pace::of(METRICS).later(), move || async move {
+        let alive = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        metrics::gauge!("cima_tasks").set(alive as f64);
+        metrics.run_upkeep();
     });
 }
 
 fn start_ledger(services: &Services, tasks: &Tasks) {
-    let (ledger, stop) = (Arc::clone(services.trust.ledger()), tasks.stop());
-    tasks.spawn("disclosures", async move {
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => break,
-                () = tokio::time::sleep(LEDGER) => {}
-            }
+    let ledger = Arc::clone(services.trust.ledger());
+    tasks.every("disclosures", Pace::of(LEDGER).later(), move || {
+        let ledger = Arc::clone(&ledger);
+        async move {
             if let Err(error) = ledger.flush().await {
                 tracing::warn!(%error, "disclosure counts could not be written; they are kept");
             }

@@ -87,10 +87,10 @@ async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
     println!("cima listens on http://{}", node.addr);
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let failed = node.failed();
-    let died = tokio::select! {
-        _ = term.recv() => false,
-        _ = int.recv() => false,
-        () = failed.cancelled() => true,
+    let fault = tokio::select! {
+        _ = term.recv() => None,
+        _ = int.recv() => None,
+        () = failed.cancelled() => node.fault(),
     };
     tracing::info!("stopping: sockets are told and closed; a second signal ends at once");
     let clean = tokio::select! {
@@ -98,8 +98,8 @@ async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
         _ = term.recv() => false,
         _ = int.recv() => false,
     };
-    if died {
-        bail!("a task died that must not; see the log above");
+    if let Some(task) = fault {
+        bail!("the task `{task}` ended, and without it this is no node; see the log above");
     }
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -7,7 +7,7 @@
 //! The map, from what stands on nothing to what stands on all:
 //!
 //! - **Base**: [`id`] (identifiers), [`clock`] (time), [`geo`] (places), [`error`] (how the store fails),
-//!   [`refusal`] (what every "no" is made of), [`runtime`] (tasks).
+//!   [`refusal`] (what every "no" is made of), [`runtime`] (tasks, and the loops they have in common).
 //! - **Messages**: [`bus`] (publish and subscribe between parts and nodes: hints where to look, which may be lost),
 //!   [`push`] (hands what is stored to the providers that reach a device, at least once).
 //! - **Domains**, each with types, pure rules, a service and a store trait: [`identity`] (accounts, devices, tokens),
@@ -15,10 +15,10 @@
 //!   check-ins).
 //! - **Store**: [`store`] (everything that must not be lost).
 //! - **Journal**: [`journal`] (the write-ahead log of acked fixes on their way to the store).
-//! - **Transports**, which hold no rules: [`http`] (REST), [`stream`] (the WebSocket), in front of [`services`] (the domains) and
-//!   [`usecases`] (what takes more than one of them); both say no as a [`problem`].
-//! - **Process**: [`app`] (puts it all together), [`role`] (which part of it a node does), [`config`] (settings), [`cli`] (commands), [`doctor`], [`telemetry`], and
-//!   [`client`] and [`demo`], which only know the public contract.
+//! - **Transports**, which hold no rules: [`http`] (REST), [`stream`] (the WebSocket), in front of [`services`] (the
+//!   domains) and [`usecases`] (what takes more than one of them); both say no as a [`problem`].
+//! - **Process**: [`app`] (puts it all together), [`role`] (which part of it a node does), [`config`] (settings), [`cli`]
+//!   (commands), [`doctor`], [`telemetry`], and [`client`] and [`demo`], which only know the public contract.
 
 pub mod alerts;
 pub mod app;

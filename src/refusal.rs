@@ -7,7 +7,7 @@
 use serde::Serialize;
 use std::borrow::Cow;
 
-/// A field of a request that cannot be used.
+/// One field that cannot be used.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, thiserror::Error, utoipa::ToSchema)]
 #[error("{field}: {detail}")]
 pub struct FieldFault {

@@ -157,6 +157,7 @@ mod tests {
         assert_eq!(roles("api,api").to_string(), "api");
         assert_eq!(roles("all").to_string(), "all");
         assert_eq!(roles("api,tracking,alerts,push"), Roles::ALL);
+        assert_eq!(Roles::ALL.iter().collect::<Vec<_>>(), Role::ALL, "all of them are all");
         assert_eq!("".parse::<Roles>(), Err(BadRoles::None));
         assert_eq!(" , ".parse::<Roles>(), Err(BadRoles::None));
         assert_eq!("api,Push".parse::<Roles>(), Err(BadRoles::Unknown("Push".into())));

@@ -1,5 +1,4 @@
-//! A journal in front of a store answers as the store alone would, whatever is written, flushed, refused or cut off in
-//! between.
+//! The journal in front of a store is the store: whatever is written, flushed, refused or cut off in between.
 
 #![expect(clippy::unwrap_used, reason = "a store that does not answer has broken its promise")]
 
@@ -14,7 +13,7 @@ use cima::store::sqlite;
 use cima::tracking::{FixBatch, FixKey, FixStore, Incident, NewFix, StoredFix, TrailPart, TrailStore};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -151,7 +150,16 @@ async fn a_journal_answers_as_its_store_would() {
 struct Moody {
     inner: Arc<dyn FixStore>,
     fails: AtomicBool,
+    /// It refuses a fix of this number for good.
+    refuses: AtomicI64,
     recorded: AtomicUsize,
+}
+
+impl Moody {
+    fn over(inner: Arc<dyn FixStore>) -> Self {
+        let (fails, refuses, recorded) = Default::default();
+        Self { inner, fails, refuses, recorded }
+    }
 }
 
 #[async_trait]
@@ -159,6 +167,10 @@ impl FixStore for Moody {
     async fn record(&self, fixes: &[NewFix]) -> Stored<FixBatch> {
         if self.fails.load(Ordering::Relaxed) {
             return Err(StoreError::new(Fault::Busy, "in a mood"));
+        }
+        let refused = self.refuses.load(Ordering::Relaxed);
+        if fixes.iter().any(|fix| fix.fix.seq == refused) {
+            return Err(StoreError::new(Fault::Corrupt, "not this one"));
         }
         self.recorded.fetch_add(fixes.len(), Ordering::Relaxed);
         self.inner.record(fixes).await
@@ -227,11 +239,8 @@ impl TrailStore for Moody {
 async fn while_the_store_fails_fixes_are_taken_read_and_kept() {
     let dir = tempfile::tempdir().unwrap();
     let under = store(&dir, "under").await;
-    let moody = Arc::new(Moody {
-        inner: under.fixes.clone(),
-        fails: AtomicBool::new(true),
-        recorded: AtomicUsize::new(0),
-    });
+    let moody = Arc::new(Moody::over(under.fixes.clone()));
+    moody.fails.store(true, Ordering::Relaxed);
     let folder = dir.path().join("journal");
     let limits = Limits { heap: 10, most: 100, ..PATIENT };
     let noted = journal(&folder, moody.clone(), limits).await;
@@ -274,4 +283,45 @@ async fn a_full_heap_goes_to_the_store_by_itself() {
         }
     };
     tokio::time::timeout(Duration::from_secs(10), stored).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fix_that_is_refused_goes_aside_alone_and_is_offered_again_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let under = store(&dir, "under").await;
+    let moody = Arc::new(Moody::over(under.fixes.clone()));
+    let folder = dir.path().join("journal");
+    let segments = || std::fs::read_dir(&folder).unwrap().count();
+    let noted = journal(&folder, moody.clone(), PATIENT).await;
+    let phone = device(0);
+    let group: Vec<NewFix> = (1..=100).map(|seq| new_fix(phone, seq, seq as u64, true)).collect();
+    noted.record(&group).await.unwrap();
+    moody.refuses.store(13, Ordering::Relaxed);
+    noted.flush().await.unwrap();
+    assert_eq!(under.fixes.after(phone, (T0, 0), 1_000).await.unwrap().len(), 99);
+    assert_eq!(segments(), 1, "what was acked is kept");
+    drop(noted);
+    drop(journal(&folder, moody.clone(), PATIENT).await);
+    assert_eq!(segments(), 1, "it is refused again, and no start fails for it");
+    moody.refuses.store(0, Ordering::Relaxed);
+    drop(journal(&folder, moody.clone(), PATIENT).await);
+    assert_eq!(under.fixes.after(phone, (T0, 0), 1_000).await.unwrap().len(), 100);
+    assert_eq!(segments(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_refuses_everything_gets_nothing_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let under = store(&dir, "under").await;
+    let moody = Arc::new(Moody::over(under.fixes.clone()));
+    let noted = journal(&dir.path().join("journal"), moody.clone(), PATIENT).await;
+    let group: Vec<NewFix> = (0..100).map(|n| new_fix(device(n), 13, n, true)).collect();
+    noted.record(&group).await.unwrap();
+    moody.refuses.store(13, Ordering::Relaxed);
+    for _ in 0..10 {
+        noted.flush().await.unwrap_err();
+    }
+    moody.refuses.store(0, Ordering::Relaxed);
+    noted.flush().await.unwrap();
+    assert_eq!(moody.recorded.load(Ordering::Relaxed), 100);
 }

@@ -5,7 +5,7 @@ use super::{
 };
 use crate::bus::{Bus, Event};
 use crate::id::{AlertId, derived};
-use crate::runtime::Tasks;
+use crate::runtime::{Backoff, Gathers, SetAside, Tasks, Writes, attempt};
 use crate::tracking::{Crossing, SinkMessage, TransitionBatch, TransitionSink, Trigger};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,65 +16,97 @@ use tokio::sync::mpsc;
 const QUEUE: usize = 4_096;
 /// Batches of one transaction, at most.
 const GROUP: usize = 64;
-/// Between tries while the store does not answer.
-const RETRY: Duration = Duration::from_millis(200);
+/// Between tries while the store does not answer, at first and at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(1));
+/// What is set aside here.
+const UNIT: &str = "transitions";
 
 /// The engine's task.
-pub struct Engine;
-
-impl Engine {
-    /// Starts the task; returns the way to it.
-    pub fn start(store: Arc<dyn AlertsStore>, bus: Bus, tasks: &Tasks) -> TransitionSink {
-        let (sink, messages) = mpsc::channel(QUEUE);
-        tasks.spawn_last("engine", run(store, bus, messages));
-        sink
-    }
+pub struct Engine {
+    store: Arc<dyn AlertsStore>,
+    bus: Bus,
+    writes: Writes,
+    aside: SetAside,
 }
 
-/// Ends when every tracker is gone and the last transition is stored.
-async fn run(store: Arc<dyn AlertsStore>, bus: Bus, mut messages: mpsc::Receiver<SinkMessage>) {
-    let mut group = Vec::new();
-    while messages.recv_many(&mut group, GROUP).await > 0 {
-        let mut commits = Vec::new();
-        let mut ownerships = Vec::new();
-        let mut barriers = Vec::new();
-        for message in group.drain(..) {
-            match message {
-                SinkMessage::Batch(batch) => {
-                    ownerships.push(batch.ownership.clone());
-                    commits.push(commit_of(batch));
+impl Engine {
+    /// Starts the task; returns the way to it. It ends when every tracker is gone and the last transition is stored.
+    pub fn start(store: Arc<dyn AlertsStore>, bus: Bus, tasks: &Tasks) -> TransitionSink {
+        let (sink, messages) = mpsc::channel(QUEUE);
+        let writes = Writes::of(UNIT, "cima_engine_failures_total", Backoff::between(RETRY.0, RETRY.1));
+        tasks.gather("engine", messages, GROUP, Self { store, bus, writes, aside: SetAside::of(UNIT) });
+        sink
+    }
+
+    /// Stores batches. What was found of a device that another node has taken is refused, and its tracker gets to know.
+    ///
+    /// A commit that is set aside changes nothing for its tracker: to evaluate again would find the same.
+    async fn commit(&mut self, batches: Vec<TransitionBatch>) {
+        let (mut commits, mut ownerships) = (Vec::new(), Vec::new());
+        for batch in batches {
+            let (device, ownership) = (batch.device, batch.ownership.clone());
+            match attempt(move || commit_of(batch)) {
+                Ok(commit) => {
+                    commits.push(commit);
+                    ownerships.push(ownership);
                 }
-                SinkMessage::Barrier(done) => barriers.push(done),
+                Err(panicked) => self.aside.note(device, panicked),
             }
         }
-        if !commits.is_empty() {
-            let stored = loop {
-                match store.commit_transitions(&commits).await {
-                    Ok(stored) => break stored,
-                    Err(error) => {
-                        metrics::counter!("cima_engine_failures_total").increment(1);
-                        tracing::error!(%error, "transitions could not be stored; they are tried again");
-                        tokio::time::sleep(RETRY).await;
-                    }
-                }
-            };
+        let store = Arc::clone(&self.store);
+        let parts = self.writes.all(
+            &commits,
+            |part| {
+                let store = Arc::clone(&store);
+                Box::pin(async move { store.commit_transitions(part).await })
+            },
+            name,
+        );
+        for part in parts.await {
+            let Some(answer) = part.answer else { continue };
+            let commits = &commits[part.units.clone()];
             let transitions: usize = commits.iter().map(|c| c.transitions.len()).sum();
             metrics::counter!("cima_transitions_total").increment(transitions as u64);
-            for place in &stored.refused {
-                if let (Some(commit), Some(ownership)) = (commits.get(*place), ownerships.get(*place)) {
+            for refused in &answer.refused {
+                let ownership = ownerships.get(part.units.start + refused);
+                if let (Some(commit), Some(ownership)) = (commits.get(*refused), ownership) {
                     ownership.lose(!commit.transitions.is_empty() || !commit.retracted.is_empty());
                     metrics::counter!("cima_folds_lost_total").increment(1);
                 }
             }
-            if !stored.told.is_empty() {
-                bus.publish(Event::Inbox(stored.told.into()));
+            if !answer.told.is_empty() {
+                self.bus.publish(Event::Inbox(answer.told.into()));
             }
+        }
+    }
+}
+
+impl Gathers for Engine {
+    type Item = SinkMessage;
+
+    async fn take(&mut self, group: Vec<SinkMessage>) {
+        let (mut batches, mut barriers) = (Vec::new(), Vec::new());
+        for message in group {
+            match message {
+                SinkMessage::Batch(batch) => batches.push(batch),
+                SinkMessage::Barrier(done) => barriers.push(done),
+            }
+        }
+        if !batches.is_empty() {
+            self.commit(batches).await;
         }
         for done in barriers {
             // Whoever waited may have gone.
             let _ = done.send(());
         }
     }
+}
+
+/// The ids of a commit, for the log.
+fn name(commit: &TransitionCommit) -> String {
+    let transitions: Vec<String> =
+        commit.transitions.iter().map(|found| found.transition.id.to_string()).collect();
+    format!("{} [{}]", commit.device, transitions.join(" "))
 }
 
 fn commit_of(batch: TransitionBatch) -> TransitionCommit {

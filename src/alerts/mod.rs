@@ -17,6 +17,7 @@ mod service;
 mod store;
 mod text;
 mod timers;
+mod words;
 mod zones;
 
 pub use alert::{

@@ -1,6 +1,7 @@
 //! The service of alerts: what its parts share, who may see whom now, and what is told besides emergencies.
 
 use super::retention::Unwiped;
+use super::words::Aside;
 use super::{AlertDraft, AlertError, AlertKind, AlertsStore, Emergency, Lane, Recipients};
 use crate::bus::{Bus, Event};
 use crate::clock::Clock;
@@ -21,6 +22,7 @@ pub struct Alerts {
     pub(super) clock: Clock,
     pub(super) rescheduled: Notify,
     pub(super) sweeping: Mutex<Unwiped>,
+    pub(super) aside: Aside,
 }
 
 impl Alerts {
@@ -40,6 +42,7 @@ impl Alerts {
             clock,
             rescheduled: Notify::new(),
             sweeping: Mutex::default(),
+            aside: Aside::default(),
         })
     }
 

@@ -149,8 +149,10 @@ pub trait AlertsStore: CheckInStore + ExpiryStore {
     ) -> Stored<Vec<Party>>;
     /// The earliest time at which an emergency is due.
     async fn next_due(&self) -> Stored<Option<Timestamp>>;
-    /// Emergencies due at `now`.
+    /// Emergencies due at `now`, the longest overdue first.
     async fn due(&self, now: Timestamp) -> Stored<Vec<Emergency>>;
+    /// The ids of those, also where one of them cannot be read.
+    async fn due_ids(&self, now: Timestamp) -> Stored<Vec<EmergencyId>>;
     /// How far each of the emergency's raising alerts has come.
     async fn deliveries(&self, emergency: EmergencyId) -> Stored<Vec<Delivery>>;
     /// The newest cursor of an inbox; 0 if empty.

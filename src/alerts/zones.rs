@@ -4,7 +4,7 @@ use super::{AlertDraft, AlertKind, AlertsStore, Lane, Recipients, VisitCommit};
 use crate::bus::{Bus, Event};
 use crate::clock::Timestamp;
 use crate::id::{AlertId, UserId, derived};
-use crate::runtime::Tasks;
+use crate::runtime::{Backoff, Gathers, SetAside, Tasks, Writes, attempt};
 use crate::tracking::{Zone, ZoneMoves, ZoneSink, ZoneStep};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,37 +15,63 @@ use tokio::sync::mpsc;
 const QUEUE: usize = 1_024;
 /// Moves of one transaction, at most.
 const GROUP: usize = 64;
-/// Between tries while the store does not answer.
-const RETRY: Duration = Duration::from_millis(500);
+/// Between tries while the store does not answer, at first and at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(2));
+/// What is set aside here.
+const UNIT: &str = "zones";
 
-/// Starts the task; returns the way to it.
+/// Starts the task; returns the way to it. It ends when every window is gone and the last move is stored.
 pub fn start_zones(store: Arc<dyn AlertsStore>, bus: Bus, tasks: &Tasks) -> ZoneSink {
     let (sink, moves) = mpsc::channel(QUEUE);
-    tasks.spawn_last("zones", run(store, bus, moves));
+    let writes = Writes::of(UNIT, "cima_zone_store_failures_total", Backoff::between(RETRY.0, RETRY.1));
+    tasks.gather("zones", moves, GROUP, Visits { store, bus, writes, aside: SetAside::of(UNIT) });
     sink
 }
 
-/// Ends when every window is gone and the last move is stored.
-async fn run(store: Arc<dyn AlertsStore>, bus: Bus, mut moves: mpsc::Receiver<ZoneMoves>) {
-    let mut group = Vec::new();
-    while moves.recv_many(&mut group, GROUP).await > 0 {
-        let commits: Vec<VisitCommit> = group.drain(..).map(commit_of).collect();
-        let told = loop {
-            match store.commit_visits(&commits).await {
-                Ok(told) => break told,
-                Err(error) => {
-                    metrics::counter!("cima_zone_store_failures_total").increment(1);
-                    tracing::error!(%error, "who is in which zone could not be stored; it is tried again");
-                    tokio::time::sleep(RETRY).await;
-                }
+struct Visits {
+    store: Arc<dyn AlertsStore>,
+    bus: Bus,
+    writes: Writes,
+    aside: SetAside,
+}
+
+impl Gathers for Visits {
+    type Item = ZoneMoves;
+
+    async fn take(&mut self, group: Vec<ZoneMoves>) {
+        let mut commits = Vec::new();
+        for moves in group {
+            let user = moves.user;
+            match attempt(move || commit_of(moves)) {
+                Ok(commit) => commits.push(commit),
+                Err(panicked) => self.aside.note(user, panicked),
             }
-        };
-        let entered: usize = commits.iter().map(|commit| commit.entered.len()).sum();
-        metrics::counter!("cima_zone_entries_total").increment(entered as u64);
-        if !told.is_empty() {
-            bus.publish(Event::Inbox(told.into()));
+        }
+        let store = Arc::clone(&self.store);
+        let parts = self.writes.all(
+            &commits,
+            |part| {
+                let store = Arc::clone(&store);
+                Box::pin(async move { store.commit_visits(part).await })
+            },
+            name,
+        );
+        for part in parts.await {
+            let Some(told) = part.answer else { continue };
+            let entered: usize = commits[part.units].iter().map(|commit| commit.entered.len()).sum();
+            metrics::counter!("cima_zone_entries_total").increment(entered as u64);
+            if !told.is_empty() {
+                self.bus.publish(Event::Inbox(told.into()));
+            }
         }
     }
+}
+
+/// The ids of a commit, for the log.
+fn name(commit: &VisitCommit) -> String {
+    let zones = commit.entered.iter().map(|(step, _)| step).chain(&commit.left);
+    let zones: Vec<String> = zones.map(|step| step.zone.to_string()).collect();
+    format!("{} [{}]", commit.user, zones.join(" "))
 }
 
 fn commit_of(moves: ZoneMoves) -> VisitCommit {

@@ -4,6 +4,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::geo::{Point, RawShape};
 use crate::id::ZoneId;
+use crate::runtime::Backoff;
 use crate::store::{self, Backend, Stores};
 use crate::tracking::{Feature, Zone, ZoneDraft, read_features};
 use anyhow::{Context, bail};
@@ -32,7 +33,7 @@ const SHOWN: u64 = 20;
 const PROGRESS: Duration = Duration::from_secs(1);
 /// How often a batch is tried that the store could not take, and how long after.
 const TRIES: u32 = 5;
-const AGAIN: Duration = Duration::from_secs(1);
+const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(2));
 /// Zones asked for at a time.
 const PAGE: u32 = 500;
 
@@ -229,7 +230,7 @@ async fn put(target: Option<&Target>, batch: &mut Vec<ZoneDraft>, tally: &mut Ta
     if zones.is_empty() {
         return Ok(());
     }
-    let mut tries = 1;
+    let (mut tries, mut backoff) = (1, Backoff::between(AGAIN.0, AGAIN.1));
     let differ = loop {
         let start = Instant::now();
         match target.stores.zones.put_zones(&zones, target.clock.now()).await {
@@ -241,7 +242,7 @@ async fn put(target: Option<&Target>, batch: &mut Vec<ZoneDraft>, tally: &mut Ta
             }
             Err(error) if error.is_passing() && tries < TRIES => {
                 tries += 1;
-                tokio::time::sleep(AGAIN).await;
+                backoff.wait().await;
             }
             Err(error) => {
                 let stored = tally.new + tally.same;

@@ -70,8 +70,8 @@ impl Identity {
         bus: Bus,
         clock: Clock,
     ) -> Result<Self, IdentityError> {
-        let revocations = Revocations::default();
-        revocations.load(store.as_ref(), clock.now()).await?;
+        let revocations = Revocations::new(clock.clone());
+        revocations.load(store.as_ref()).await?;
         Ok(Self {
             store,
             hasher,

@@ -6,7 +6,7 @@ use super::{coding, flush};
 use crate::clock::Timestamp;
 use crate::error::{Fault, StoreError, Stored};
 use crate::id::DeviceId;
-use crate::runtime::{Tasks, blocking};
+use crate::runtime::{Tasks, Writes, blocking};
 use crate::tracking::{FixBatch, FixKey, FixStore, NewFix};
 use std::collections::{HashMap, HashSet};
 use std::fs::DirBuilder;
@@ -44,7 +44,7 @@ impl Default for Limits {
 pub struct Journal {
     pub(super) inner: Arc<dyn FixStore>,
     pub(super) limits: Limits,
-    folder: PathBuf,
+    pub(super) folder: PathBuf,
     brought: HashMap<DeviceId, FixKey>,
     writing: Mutex<Writing>,
     pending: RwLock<Pending>,
@@ -54,6 +54,8 @@ pub struct Journal {
     pub(super) freed: Notify,
     /// One flush at a time: the heap it moves, and the segments that heap is in.
     pub(super) unfinished: Mutex<Option<(Arc<Heap>, Vec<PathBuf>)>>,
+    /// Finds the fix that the store refuses for good.
+    pub(super) writes: Mutex<Writes>,
 }
 
 /// What the one that appends holds.
@@ -78,7 +80,8 @@ impl Journal {
         tasks: &Tasks,
     ) -> Stored<Arc<Self>> {
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| failed(folder, e))?;
-        let (next_number, brought) = flush::replay(folder, inner.as_ref()).await?;
+        let mut writes = flush::writes();
+        let (next_number, brought) = flush::replay(folder, &inner, &mut writes).await?;
         let writing = Writing { current: None, next_number, of_heap: Vec::new(), highest: HashMap::new() };
         let journal = Arc::new(Self {
             inner,
@@ -90,6 +93,7 @@ impl Journal {
             full: Arc::default(),
             freed: Notify::new(),
             unfinished: Mutex::default(),
+            writes: Mutex::new(writes),
         });
         flush::start(&journal, tasks);
         Ok(journal)
@@ -263,6 +267,13 @@ impl Journal {
             }
         }
         Ok(asked)
+    }
+
+    /// A number for a segment that is not of any heap.
+    pub(super) async fn next_number(&self) -> u64 {
+        let mut writing = self.writing.lock().await;
+        writing.next_number += 1;
+        writing.next_number - 1
     }
 
     /// What is to be flushed, with the segments it is in; further fixes go to a new heap and a new segment.

@@ -1,14 +1,15 @@
 //! The gateway: a worker for each channel and urgency, and what wakes them.
 
-use super::worker::Worker;
+use super::worker::{UNIT, Worker};
 use super::{Channel, Provider, Providers, PushStore, Queue, Urgency, keeper};
 use crate::bus::{Bus, Event};
 use crate::clock::Clock;
 use crate::error::Stored;
-use crate::runtime::Tasks;
+use crate::runtime::{Pace, SetAside, Tasks, until};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 /// Between looks at tokens that are soon to end.
@@ -33,6 +34,8 @@ impl Gateway {
         if left > 0 {
             tracing::info!(left, "pushes that were on their way at the stop are sent again");
         }
+        // Counted from the start on, also where no channel is on.
+        SetAside::of(UNIT);
         let mut wakers = Vec::new();
         for channel in Channel::ALL {
             for urgency in Urgency::ALL {
@@ -50,7 +53,7 @@ impl Gateway {
                     clock.clone(),
                     tasks,
                 );
-                tasks.spawn("push_worker", worker.run());
+                worker.start_task();
             }
         }
         start_waking(wakers, bus, tasks);
@@ -61,35 +64,30 @@ impl Gateway {
 
 /// Wakes every worker when an inbox got something: an alert's deliveries are stored with it.
 fn start_waking(wakers: Vec<Arc<Notify>>, bus: &Bus, tasks: &Tasks) {
-    let (mut events, stop) = (bus.subscribe(), tasks.stop());
-    tasks.spawn("push_waking", async move {
-        loop {
-            let event = tokio::select! {
-                () = stop.cancelled() => break,
-                event = events.recv() => event,
-            };
-            match event {
-                Ok(Event::Inbox(_) | Event::Resync) | Err(RecvError::Lagged(_)) => {
-                    wakers.iter().for_each(|w| w.notify_one());
-                }
-                Ok(_) => {}
-                Err(RecvError::Closed) => break,
-            }
+    let (wakers, bus, stop) = (Arc::<[Arc<Notify>]>::from(wakers), bus.clone(), tasks.stop());
+    tasks.keep("push_waking", move || {
+        let (wakers, stop, mut events) = (Arc::clone(&wakers), stop.clone(), bus.subscribe());
+        async move {
+            until(&stop, wake(&wakers, &mut events)).await;
         }
     });
 }
 
-fn start_warming(provider: Arc<dyn Provider>, clock: &Clock, tasks: &Tasks) {
-    let (clock, stop) = (clock.clone(), tasks.stop());
-    tasks.spawn("push_tokens", async move {
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => break,
-                () = async {
-                    provider.warm().await;
-                    clock.sleep(WARM).await;
-                } => {}
+async fn wake(wakers: &[Arc<Notify>], events: &mut Receiver<Event>) {
+    loop {
+        match events.recv().await {
+            Ok(Event::Inbox(_) | Event::Resync) | Err(RecvError::Lagged(_)) => {
+                wakers.iter().for_each(|b| b.notify_one());
             }
+            Ok(_) => {}
+            Err(RecvError::Closed) => break,
         }
+    }
+}
+
+fn start_warming(provider: Arc<dyn Provider>, clock: &Clock, tasks: &Tasks) {
+    tasks.every("push_tokens", Pace::of(WARM).by(clock).cut_short(), move || {
+        let provider = Arc::clone(&provider);
+        async move { provider.warm().await }
     });
 }

@@ -5,7 +5,7 @@ use super::PushStore;
 use super::endpoint::EXPIRED;
 use crate::bus::{Bus, Event};
 use crate::clock::Clock;
-use crate::runtime::Tasks;
+use crate::runtime::{Pace, Tasks};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,18 +13,13 @@ use std::time::Duration;
 const SWEEP: Duration = Duration::from_secs(60);
 
 pub(super) fn start(store: Arc<dyn PushStore>, bus: Bus, clock: Clock, tasks: &Tasks) {
-    let stop = tasks.stop();
-    tasks.spawn("push_keeper", async move {
-        loop {
-            let now = clock.now();
+    tasks.every("push_keeper", Pace::of(SWEEP).by(&clock), move || {
+        let (store, bus, now) = (Arc::clone(&store), bus.clone(), clock.now());
+        async move {
             match store.sweep_pushes(now, now - EXPIRED).await {
                 Ok(told) if told.is_empty() => {}
                 Ok(told) => bus.publish(Event::Inbox(told.into())),
                 Err(error) => tracing::warn!(%error, "old pushes could not be swept; it is tried again"),
-            }
-            tokio::select! {
-                () = stop.cancelled() => break,
-                () = clock.sleep(SWEEP) => {}
             }
         }
     });

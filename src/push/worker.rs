@@ -9,11 +9,11 @@ use super::{ClaimKey, Claimed, Provider, PushStore, Queue, SendOutcome, Settled,
 use crate::bus::{Bus, Event};
 use crate::clock::{Clock, Timestamp};
 use crate::id::derived;
-use crate::runtime::Tasks;
+use crate::runtime::{Backoff, Panicked, SetAside, Tasks, Writes, attempt, caught};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Mutex, Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 /// Sends in flight of one worker.
@@ -26,8 +26,16 @@ const CLAIM: usize = 16;
 const POLL: Duration = Duration::from_secs(1);
 /// An emergency that is due but could not be claimed is looked at so often.
 const POLL_EMERGENCY: Duration = Duration::from_millis(200);
-/// Between tries while the store does not answer.
-const RETRY: Duration = Duration::from_millis(200);
+/// Between tries while the store does not answer, at first and at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(1));
+/// What a delivery is given up for whose send panicked.
+const PANIC: &str = "panic";
+/// What a delivery is given up for of which nothing else can be written down.
+const REFUSED: &str = "refused";
+/// Sends of an emergency that may panic before it is given up.
+const PANICS: u32 = 3;
+/// What is set aside here.
+pub(super) const UNIT: &str = "delivery";
 /// Sends in flight are waited for so long at a stop.
 const GRACE: Duration = Duration::from_secs(1);
 /// A lease outlives its send by so much.
@@ -60,6 +68,9 @@ pub(super) struct Worker {
     in_flight: HashMap<ClaimKey, Claimed>,
     /// Known, and not written down yet.
     settled: Vec<Settled>,
+    writes: Writes,
+    backoff: Backoff,
+    aside: SetAside,
     give_up: CancellationToken,
     results: (mpsc::Sender<Sent>, mpsc::Receiver<Sent>),
 }
@@ -89,23 +100,37 @@ impl Worker {
             gates: Gates::new(queue.urgency, of_a_service),
             in_flight: HashMap::new(),
             settled: Vec::new(),
+            writes: Writes::of(UNIT, "cima_push_store_failures_total", Backoff::between(RETRY.0, RETRY.1)),
+            backoff: Backoff::between(RETRY.0, RETRY.1),
+            aside: SetAside::of(UNIT),
             give_up: CancellationToken::new(),
             results: mpsc::channel(SLOTS),
         }
     }
 
+    /// Starts the task. What it knows outlives its death.
+    pub(super) fn start_task(self) {
+        let tasks = self.tasks.clone();
+        let worker = Arc::new(Mutex::new(self));
+        tasks.keep("push_worker", move || {
+            let worker = Arc::clone(&worker);
+            async move { worker.lock().await.run().await }
+        });
+    }
+
     /// Until the node stops; what is in flight then is given a moment, and given back.
-    pub(super) async fn run(mut self) {
+    async fn run(&mut self) {
         let stop = self.tasks.stop();
         while !stop.is_cancelled() {
             let written = self.write_down().await;
+            let pause = if written { Duration::ZERO } else { self.backoff.pause() };
             let next = self.take_what_is_due().await;
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some(sent) = self.results.1.recv() => self.note_all(sent),
                 () = self.wake.notified() => {}
                 () = self.clock.sleep_until(next) => {}
-                () = tokio::time::sleep(RETRY), if !written => {}
+                () = tokio::time::sleep(pause), if !written => {}
             }
         }
         self.wind_up().await;
@@ -136,19 +161,33 @@ impl Worker {
         if self.settled.is_empty() {
             return true;
         }
-        match self.store.settle_pushes(self.queue.urgency, &self.settled, self.clock.now()).await {
-            Ok(told) => {
-                self.settled.clear();
-                if !told.is_empty() {
-                    self.bus.publish(Event::Inbox(told.into()));
-                }
-                true
-            }
+        let (store, urgency, now) = (Arc::clone(&self.store), self.queue.urgency, self.clock.now());
+        let parts = self.writes.once(
+            &self.settled,
+            |part| {
+                let store = Arc::clone(&store);
+                Box::pin(async move { store.settle_pushes(urgency, part, now).await })
+            },
+            |one| ids(&one.key),
+        );
+        let parts = match parts.await {
+            Ok(parts) => parts,
             Err(error) => {
                 tracing::warn!(%error, "what became of pushes could not be stored; it is tried again");
-                false
+                return false;
+            }
+        };
+        self.backoff.reset();
+        let written = std::mem::take(&mut self.settled);
+        for part in parts {
+            match part.answer {
+                Some(told) if told.is_empty() => {}
+                Some(told) => self.bus.publish(Event::Inbox(told.into())),
+                // Given up, so that it is not sent for ever. If that is refused too, its lease ends.
+                None => self.settled.extend(written[part.units].iter().filter_map(given_up)),
             }
         }
+        self.settled.is_empty()
     }
 
     /// Claims and starts what is due; when to look again.
@@ -184,7 +223,12 @@ impl Worker {
             (false, Urgency::Routine) => now + POLL,
         };
         for one in claimed {
-            self.start(one, now);
+            let key = one.key;
+            if let Err(panicked) = attempt(|| self.start(one, now)) {
+                self.aside.note(ids(&key), panicked);
+                self.in_flight.remove(&key);
+                self.settled.push(Settled { key, settlement: Settlement::Dead(PANIC) });
+            }
         }
         look_again
     }
@@ -204,12 +248,16 @@ impl Worker {
             let (provider, results) = (Arc::clone(&self.provider), self.results.0.clone());
             let (give_up, within) = (self.give_up.clone(), patience(self.queue.urgency));
             self.tasks.spawn("push_send", async move {
-                let send = provider.send(&claimed.notification, &claimed.target);
+                let send = async { provider.send(&claimed.notification, &claimed.target).await };
                 let outcome = tokio::select! {
                     () = give_up.cancelled() => return,
-                    outcome = tokio::time::timeout(within, send) => outcome,
+                    outcome = tokio::time::timeout(within, caught(send)) => outcome,
                 };
-                let outcome = outcome.unwrap_or(SendOutcome::retry("timeout"));
+                let outcome = match outcome {
+                    Ok(Ok(outcome)) => outcome,
+                    Ok(Err(panicked)) => after_panic(&claimed, &panicked),
+                    Err(_) => SendOutcome::retry("timeout"),
+                };
                 // There is a place for each that is in flight; the worker may have ended meanwhile.
                 let _ = results.send(Sent { claimed, outcome }).await;
             });
@@ -227,6 +275,8 @@ impl Worker {
         self.in_flight.remove(&claimed.key);
         self.count(&claimed, outcome.word());
         let verdict = match outcome {
+            // The fault is here, and no other delivery's.
+            SendOutcome::Retry { fault: PANIC, .. } => Verdict::Served,
             SendOutcome::Retry { after: Some(asked), .. } => Verdict::Asked(asked),
             SendOutcome::Retry { after: None, .. } => Verdict::Failed,
             SendOutcome::Accepted | SendOutcome::Unregistered { .. } | SendOutcome::Rejected { .. } => {
@@ -243,6 +293,10 @@ impl Worker {
         match outcome {
             SendOutcome::Accepted => Settlement::Accepted,
             SendOutcome::Unregistered { since } => Settlement::Gone(*since),
+            SendOutcome::Rejected { fault: PANIC } => {
+                self.aside.note(ids(&claimed.key), PANIC);
+                Settlement::Dead(PANIC)
+            }
             SendOutcome::Rejected { fault } => {
                 tracing::warn!(channel, fault, alert = %claimed.key.alert, "a push was refused for good");
                 Settlement::Dead(fault)
@@ -267,6 +321,26 @@ impl Worker {
     }
 }
 
+/// A send that panicked would panic again. An emergency is tried again all the same, in its turn, before it is given up.
+fn after_panic(claimed: &Claimed, panicked: &Panicked) -> SendOutcome {
+    tracing::error!(delivery = ids(&claimed.key), reason = %panicked, "the send of a push died");
+    match claimed.notification.urgency {
+        Urgency::Emergency if claimed.tries + 1 < PANICS => SendOutcome::retry(PANIC),
+        Urgency::Emergency | Urgency::Routine => SendOutcome::Rejected { fault: PANIC },
+    }
+}
+
+/// What is written down instead of something that the store refuses.
+fn given_up(refused: &Settled) -> Option<Settled> {
+    let dead = Settlement::Dead(REFUSED);
+    (refused.settlement != dead).then_some(Settled { key: refused.key, settlement: dead })
+}
+
+/// The ids of a delivery, for the log.
+fn ids(key: &ClaimKey) -> String {
+    format!("{} {}", key.alert, key.endpoint)
+}
+
 /// Spreads the tries of different deliveries.
 fn seed(claimed: &Claimed, tries: u32) -> u64 {
     let key = &claimed.key;
@@ -274,4 +348,178 @@ fn seed(claimed: &Claimed, tries: u32) -> u64 {
         derived("push pause", &[key.alert.0.as_bytes(), key.endpoint.0.as_bytes(), &tries.to_be_bytes()]);
     // The last eight bytes but their two fixed bits.
     id.as_u64_pair().1 << 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Channel, Endpoint, Matter, Notification, Target};
+    use super::*;
+    use crate::error::Stored;
+    use crate::id::{AlertId, DeviceId, EndpointId, UserId};
+    use async_trait::async_trait;
+    use std::sync::Mutex;
+    use uuid::Uuid;
+
+    const T0: Timestamp = Timestamp::from_unix_ms(1_800_000_000_000);
+
+    /// Deliveries in memory: due until they are claimed, and what was written down of them.
+    #[derive(Default)]
+    struct Deliveries {
+        due: Mutex<Vec<(Claimed, Timestamp)>>,
+        settled: Mutex<Vec<(AlertId, Settlement)>>,
+        /// Writing this one down is refused for good.
+        refused: Option<AlertId>,
+    }
+
+    impl Deliveries {
+        fn of(alerts: u128, urgency: Urgency) -> Self {
+            let due = (1..=alerts).map(|n| (claimed(AlertId(Uuid::from_u128(n)), urgency), T0));
+            Self { due: Mutex::new(due.collect()), ..Self::default() }
+        }
+        fn settled(&self) -> Vec<(AlertId, Settlement)> {
+            let mut settled = self.settled.lock().unwrap().clone();
+            settled.sort_by_key(|(alert, _)| *alert);
+            settled
+        }
+    }
+
+    fn claimed(alert: AlertId, urgency: Urgency) -> Claimed {
+        let (endpoint, registration) = (EndpointId(Uuid::from_u128(1)), Uuid::nil());
+        let until = T0 + Duration::from_secs(3_600);
+        let locale = "en".to_owned();
+        Claimed {
+            key: ClaimKey { alert, endpoint, claim: 1, registration },
+            notification: Notification { alert, matter: Matter::Emergency, urgency, locale, until },
+            target: Target::Fcm { token: "t".into() },
+            tries: 0,
+            queued_at: T0,
+            received: false,
+            seen: false,
+        }
+    }
+
+    #[async_trait]
+    impl PushStore for Deliveries {
+        async fn register_endpoint(&self, _: UserId, _: DeviceId, _: &Target, _: Timestamp) -> Stored<bool> {
+            Ok(false)
+        }
+        async fn remove_endpoint(&self, _: UserId, _: DeviceId, _: Channel) -> Stored<bool> {
+            Ok(false)
+        }
+        async fn endpoints(&self, _: UserId) -> Stored<Vec<Endpoint>> {
+            Ok(Vec::new())
+        }
+        async fn next_push(&self, _: Queue) -> Stored<Option<Timestamp>> {
+            Ok(self.due.lock().unwrap().iter().map(|(_, at)| *at).min())
+        }
+        async fn claim_pushes(
+            &self,
+            _: Queue,
+            _: &[String],
+            limit: u32,
+            now: Timestamp,
+            lease_until: Timestamp,
+        ) -> Stored<Vec<Claimed>> {
+            let mut due = self.due.lock().unwrap();
+            let mut claimed = Vec::new();
+            for (one, at) in due.iter_mut().filter(|(_, at)| *at <= now).take(limit as usize) {
+                *at = lease_until;
+                claimed.push(one.clone());
+            }
+            Ok(claimed)
+        }
+        async fn settle_pushes(&self, _: Urgency, given: &[Settled], _: Timestamp) -> Stored<Vec<UserId>> {
+            if given.iter().any(|one| Some(one.key.alert) == self.refused) {
+                return Err(crate::error::StoreError::new(crate::error::Fault::Corrupt, "refused"));
+            }
+            let mut due = self.due.lock().unwrap();
+            for one in given {
+                match one.settlement {
+                    Settlement::Retry(at) | Settlement::Later(at) => {
+                        let found = due.iter_mut().find(|(claimed, _)| claimed.key == one.key);
+                        let (claimed, due_at) = found.unwrap();
+                        claimed.tries += u32::from(matches!(one.settlement, Settlement::Retry(_)));
+                        *due_at = at;
+                    }
+                    _ => due.retain(|(claimed, _)| claimed.key != one.key),
+                }
+                self.settled.lock().unwrap().push((one.key.alert, one.settlement));
+            }
+            Ok(Vec::new())
+        }
+        async fn recover_pushes(&self, _: Timestamp) -> Stored<u64> {
+            Ok(0)
+        }
+        async fn sweep_pushes(&self, _: Timestamp, _: Timestamp) -> Stored<Vec<UserId>> {
+            Ok(Vec::new())
+        }
+        async fn replay_pushes(&self, _: Timestamp) -> Stored<u64> {
+            Ok(0)
+        }
+    }
+
+    /// A provider that cannot bear the first alert.
+    struct Panicking;
+
+    #[async_trait]
+    impl Provider for Panicking {
+        async fn send(&self, notification: &Notification, _: &Target) -> SendOutcome {
+            assert!(notification.alert != AlertId(Uuid::from_u128(1)), "cannot be sent");
+            SendOutcome::Accepted
+        }
+    }
+
+    /// Runs a worker over the deliveries until so many settlements are written down; whether the node was to stop.
+    async fn run(deliveries: &Arc<Deliveries>, urgency: Urgency, settlements: usize) -> bool {
+        let (clock, tasks) = (Clock::manual(T0), Tasks::default());
+        let queue = Queue { channel: Channel::Fcm, urgency };
+        let worker = Worker::new(
+            queue,
+            deliveries.clone(),
+            Arc::new(Panicking),
+            Arc::default(),
+            Bus::default(),
+            clock.clone(),
+            &tasks,
+        );
+        worker.start_task();
+        let done = async {
+            while deliveries.settled().len() < settlements {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                clock.advance(Duration::from_millis(500));
+            }
+        };
+        let done = tokio::time::timeout(Duration::from_secs(10), done).await;
+        let failed = tasks.failed().is_cancelled();
+        tasks.shut_down(Duration::from_secs(5)).await;
+        done.unwrap_or_else(|_| panic!("{:?}, node stops: {failed}", deliveries.settled()));
+        failed
+    }
+
+    #[tokio::test]
+    async fn a_send_that_panics_is_given_up_and_the_others_are_sent() {
+        let deliveries = Arc::new(Deliveries::of(3, Urgency::Routine));
+        assert!(!run(&deliveries, Urgency::Routine, 3).await, "one send stops no node");
+        let settled: Vec<Settlement> = deliveries.settled().into_iter().map(|(_, what)| what).collect();
+        assert_eq!(settled, [Settlement::Dead("panic"), Settlement::Accepted, Settlement::Accepted]);
+    }
+
+    #[tokio::test]
+    async fn an_emergency_whose_send_panics_is_tried_again_before_it_is_given_up() {
+        let deliveries = Arc::new(Deliveries::of(2, Urgency::Emergency));
+        assert!(!run(&deliveries, Urgency::Emergency, 4).await, "one send stops no node");
+        let settled = deliveries.settled();
+        assert!(matches!(settled[0].1, Settlement::Retry(_)) && matches!(settled[1].1, Settlement::Retry(_)));
+        assert_eq!(settled[2].1, Settlement::Dead("panic"));
+        assert_eq!(settled[3].1, Settlement::Accepted);
+    }
+
+    #[tokio::test]
+    async fn a_settlement_that_is_refused_holds_up_no_other() {
+        let refused = Some(AlertId(Uuid::from_u128(2)));
+        let deliveries = Arc::new(Deliveries { refused, ..Deliveries::of(4, Urgency::Routine) });
+        run(&deliveries, Urgency::Routine, 3).await;
+        let settled: Vec<AlertId> = deliveries.settled().into_iter().map(|(alert, _)| alert).collect();
+        assert_eq!(settled, [1, 3, 4].map(|n| AlertId(Uuid::from_u128(n))));
+    }
 }

@@ -198,3 +198,25 @@ impl Connection {
         drain_until_closed(self.socket).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<A, F>(_: impl Fn(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// A hundred thousand of them wait at a time.
+    #[test]
+    fn an_idle_connection_is_small() {
+        let connection = size_of::<Connection>() - size_of::<WebSocket>();
+        let future = size_of_future(run);
+        let shared = size_of::<Mailbox>() + size_of::<Socket>();
+        println!(
+            "beside its socket, a connection has {connection} bytes, its future {future}, its mailbox and entry {shared}"
+        );
+        assert!(connection <= 480, "{connection} bytes");
+        assert!(future <= 512, "{future} bytes");
+    }
+}

@@ -68,8 +68,8 @@ impl Connection {
             }
             Ask::OpenWayIn(given) => self.open_way_in(given).await,
             Ask::Ingest { frame, fixes } => Answer::Ingested(self.ingest(frame, fixes)),
-            Ask::Grant { subject, watching, why } => {
-                Answer::Grant { subject, why, grant: alerts.grant(user, subject, watching).await }
+            Ask::Visibility { subject, watching, why } => {
+                Answer::Visibility { subject, why, grant: alerts.grant(user, subject, watching).await }
             }
             Ask::Newest { grant, why } => {
                 let newest = alerts.newest_position(&grant).await;

@@ -4,7 +4,7 @@
 use super::Registry;
 use crate::alerts::Versions;
 use crate::id::{DeviceId, UserId};
-use crate::runtime::Tasks;
+use crate::runtime::{Tasks, caught};
 use crate::services::Services;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -45,7 +45,9 @@ pub fn start_poll(services: &Services, registry: &Arc<Registry>, tasks: &Tasks) 
             }
             let suspect = poll.services.bus.is_suspect();
             if suspect || looked_at.elapsed() >= TRUSTED {
-                poll.look(suspect, was_suspect).await;
+                if let Err(panicked) = caught(poll.look(suspect, was_suspect)).await {
+                    tracing::error!(reason = %panicked, "the poll for what lost hints told of died; it is repeated");
+                }
                 (looked_at, was_suspect) = (Instant::now(), suspect);
             }
         }

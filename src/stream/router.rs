@@ -2,31 +2,42 @@
 
 use super::Registry;
 use crate::bus::{Bus, Event};
-use crate::runtime::Tasks;
+use crate::runtime::{Tasks, until};
 use std::sync::Arc;
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 impl Registry {
     /// Starts the router.
     pub fn start_router(self: &Arc<Self>, bus: &Bus, tasks: &Tasks) {
-        let (registry, mut events, stop) = (Arc::clone(self), bus.subscribe(), tasks.stop());
-        tasks.spawn("router", async move {
-            loop {
-                let event = tokio::select! {
-                    () = stop.cancelled() => break,
-                    event = events.recv() => event,
-                };
-                match event {
-                    Ok(event) => registry.route(&event),
-                    Err(RecvError::Lagged(missed)) => {
-                        tracing::warn!(missed, "the router fell behind; every socket looks for itself");
-                        metrics::counter!("cima_router_lagged_total").increment(1);
-                        registry.each(|s| s.mailbox.resync());
-                    }
-                    Err(RecvError::Closed) => break,
-                }
+        let (registry, bus, stop) = (Arc::clone(self), bus.clone(), tasks.stop());
+        let mut subscribed = Some(bus.subscribe());
+        tasks.keep("router", move || {
+            let (registry, stop) = (Arc::clone(&registry), stop.clone());
+            let mut events = subscribed.take().unwrap_or_else(|| {
+                // Nobody heard what was said since the task died: from here on it is heard, and what was before is found.
+                let events = bus.subscribe();
+                registry.each(|s| s.mailbox.resync());
+                events
+            });
+            async move {
+                until(&stop, registry.listen(&mut events)).await;
             }
         });
+    }
+
+    async fn listen(&self, events: &mut Receiver<Event>) {
+        loop {
+            match events.recv().await {
+                Ok(event) => self.route(&event),
+                Err(RecvError::Lagged(missed)) => {
+                    tracing::warn!(missed, "the router fell behind; every socket looks for itself");
+                    metrics::counter!("cima_router_lagged_total").increment(1);
+                    self.each(|s| s.mailbox.resync());
+                }
+                Err(RecvError::Closed) => break,
+            }
+        }
     }
 
     pub(super) fn route(&self, event: &Event) {

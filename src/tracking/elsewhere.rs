@@ -6,10 +6,11 @@ use crate::bus::Event;
 use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::id::{DeviceId, UserId};
-use crate::runtime::Tasks;
+use crate::runtime::{Refusal, Rounds, Tasks, tried, until};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 
@@ -32,45 +33,33 @@ impl Tracking {
         }
         let everybody = Arc::new(Notify::new());
         let (tracking, stop, wanted) = (Arc::clone(self), tasks.stop(), Arc::clone(&everybody));
-        let mut events = self.bus.subscribe();
-        tasks.spawn("tracking-hints", async move {
-            loop {
-                let event = tokio::select! {
-                    () = stop.cancelled() => break,
-                    event = events.recv() => event,
-                };
-                let event = match event {
-                    Ok(event) => event,
-                    Err(RecvError::Lagged(_)) => Event::Resync,
-                    Err(RecvError::Closed) => break,
-                };
-                let heard = tokio::select! {
-                    () = stop.cancelled() => break,
-                    heard = tracking.hear(&event, &wanted) => heard,
-                };
-                if let Err(error) = heard {
-                    tracing::warn!(%error, "what another node changed could not be read; everybody is looked at");
-                    wanted.notify_one();
-                }
+        let mut subscribed = Some(self.bus.subscribe());
+        tasks.keep("tracking-hints", move || {
+            let (tracking, stop, wanted) = (Arc::clone(&tracking), stop.clone(), Arc::clone(&wanted));
+            let mut events = subscribed.take().unwrap_or_else(|| {
+                // What was said since the task died was heard by nobody.
+                wanted.notify_one();
+                tracking.bus.subscribe()
+            });
+            async move {
+                until(&stop, tracking.listen(&mut events, &wanted)).await;
             }
         });
-        let (tracking, stop) = (Arc::clone(self), tasks.stop());
-        tasks.spawn("tracking-look", async move {
-            let looking = async {
-                loop {
-                    tracking.until_to_look(&everybody).await;
-                    if let Err(error) = tracking.look_at_everybody().await {
-                        tracing::warn!(%error, "what other nodes changed could not be read; it is looked at again");
-                        everybody.notify_one();
-                    }
-                    tokio::time::sleep(PAUSE).await;
-                }
+        tasks.rounds("tracking-look", Looks { tracking: Arc::clone(self), everybody, waited: false });
+    }
+
+    async fn listen(&self, events: &mut Receiver<Event>, everybody: &Notify) {
+        loop {
+            let event = match events.recv().await {
+                Ok(event) => event,
+                Err(RecvError::Lagged(_)) => Event::Resync,
+                Err(RecvError::Closed) => break,
             };
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = looking => {}
+            if let Err(error) = self.hear(&event, everybody).await {
+                tracing::warn!(%error, "what another node changed could not be read; everybody is looked at");
+                everybody.notify_one();
             }
-        });
+        }
     }
 
     /// Until somebody says that hints were lost, or hints may have been lost for some time.
@@ -128,7 +117,11 @@ impl Tracking {
     async fn look_at_everybody(&self) -> Stored<()> {
         let people: Vec<UserId> = self.people.iter().map(|person| *person.key()).collect();
         for user in people {
-            self.look_at_tracked(user).await?;
+            match tried(self.look_at_tracked(user)).await {
+                Ok(()) => {}
+                Err(Refusal::Passing(error)) => return Err(error),
+                Err(why) => self.aside.note(user, why),
+            }
             if let Some(person) = self.person(user) {
                 person.rebuild();
             }
@@ -137,5 +130,35 @@ impl Tracking {
             }
         }
         Ok(())
+    }
+}
+
+/// Looks at everybody when hints were lost, or may have been.
+struct Looks {
+    tracking: Arc<Tracking>,
+    everybody: Arc<Notify>,
+    waited: bool,
+}
+
+impl Rounds for Looks {
+    type Next = ();
+
+    async fn round(&mut self) -> Option<()> {
+        if std::mem::replace(&mut self.waited, true) {
+            if let Err(error) = self.tracking.look_at_everybody().await {
+                tracing::warn!(%error, "what other nodes changed could not be read; it is looked at again");
+                self.everybody.notify_one();
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Some(())
+    }
+
+    async fn wait(&mut self, (): ()) {
+        self.tracking.until_to_look(&self.everybody).await;
+    }
+
+    fn is_cut_short(&self) -> bool {
+        true
     }
 }

@@ -8,8 +8,9 @@ use super::{Crossing, FixKey, FixStore, Ownership, SinkMessage, Tracker, Trackin
 use crate::clock::{Clock, Timestamp};
 use crate::error::Stored;
 use crate::id::{DeviceId, NodeId, TransitionId, UserId};
+use crate::runtime::{Refusal, SetAside, Stuck, attempt, detach, tried, until};
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -48,27 +49,57 @@ pub(super) struct Builder {
     pub(super) clock: Clock,
     pub(super) node: NodeId,
     pub(super) stop: CancellationToken,
+    /// People whose trackers cannot be built for a reason of their own.
+    pub(super) stuck: Mutex<Stuck<UserId>>,
+    pub(super) aside: SetAside,
 }
 
 impl Builder {
-    /// Builds the tracker of a person and gives it to them.
+    /// Builds the tracker of a person and gives it to them. One that fails is built again when the sweep asks, and for no
+    /// reason of its own it takes nobody else's along.
     pub(super) async fn run(&self, Rebuild(person): Rebuild) {
+        let (user, now) = (person.user(), self.clock.now());
         let (Some(device), owed) = person.to_build() else {
             person.abandon();
             return;
         };
-        match self.build(person.user(), device, owed).await {
-            Ok(built) => {
-                if let Some(from) = built.look_again {
-                    self.look_again(&person, from);
-                }
-                person.install(built, self.clock.now());
-            }
-            Err(error) => {
+        if self.with_stuck(|stuck| stuck.waits(user, now)) {
+            person.abandon();
+            return;
+        }
+        let built = match tried(self.build(user, device, owed)).await {
+            Ok(built) => built,
+            Err(Refusal::Passing(error)) => {
                 tracing::warn!(%error, "a tracker could not be built; it is tried again");
                 person.abandon();
+                return;
             }
+            Err(why) => {
+                self.set_aside(&person, &why);
+                return;
+            }
+        };
+        if let Some(from) = built.look_again {
+            self.look_again(&person, from);
         }
+        match attempt(|| person.install(built, self.clock.now())) {
+            Ok(()) => self.with_stuck(|stuck| stuck.freed(user)),
+            Err(panicked) => self.set_aside(&person, &panicked.into()),
+        }
+    }
+
+    /// What its fixes would have found is found when it can be built: they are stored.
+    fn set_aside(&self, person: &Person, why: &Refusal) {
+        let now = self.clock.now();
+        if self.with_stuck(|stuck| stuck.refused(person.user(), now)) {
+            self.aside.note(person.user(), why);
+        }
+        person.abandon();
+    }
+
+    fn with_stuck<T>(&self, look: impl FnOnce(&mut Stuck<UserId>) -> T) -> T {
+        // Each change is one of a map: it is whole after any panic.
+        look(&mut self.stuck.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     async fn build(&self, owner: UserId, device: DeviceId, owed: Option<FixKey>) -> Stored<Built> {
@@ -122,10 +153,9 @@ impl Builder {
     /// Evaluates again from where another node left off, once what that node had read is stored or refused.
     fn look_again(&self, person: &Arc<Person>, from: FixKey) {
         let (person, stop) = (Arc::clone(person), self.stop.clone());
-        crate::runtime::detach("second-look", async move {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = tokio::time::sleep(SECOND_LOOK) => person.look_again(from),
+        detach("second-look", async move {
+            if until(&stop, tokio::time::sleep(SECOND_LOOK)).await.is_some() {
+                person.look_again(from);
             }
         });
     }

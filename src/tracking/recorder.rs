@@ -1,11 +1,12 @@
 //! The recorder: makes fixes durable in groups. While one group is written the next one gathers, so the cost of a
 //! sync to disk is shared by all phones that are streaming.
 
-use super::{FixStore, NewFix};
+use super::{FixBatch, FixStore, NewFix};
 use crate::clock::Timestamp;
 use crate::geo::Fix;
 use crate::id::DeviceId;
-use crate::runtime::{Tasks, detach};
+use crate::runtime::{Backoff, Gathers, Part, SetAside, Tasks, Writes, attempt, detach};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -15,21 +16,22 @@ use tokio::sync::mpsc::error::TrySendError;
 const QUEUE: usize = 4_096;
 /// Fixes of one group, about: more gain nothing and make the first wait.
 const GROUP: usize = 4_096;
-/// Between tries while the store does not answer; no fix is acked meanwhile.
-const RETRY: Duration = Duration::from_millis(200);
+/// Between tries while the store does not answer, at first and at most; no fix is acked meanwhile.
+const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(1));
 
-/// What became of a batch that is now on disk.
+/// What became of a batch: what is stored of it is on disk.
 #[derive(Clone, Debug, Default)]
 pub struct Recorded {
     /// `seq`s that were there already, with the same time.
     pub duplicates: Vec<i64>,
-    /// `seq`s that are there with another time; these fixes were not stored.
+    /// `seq`s that are there with another time, or that the store refuses for good; these fixes were not stored.
     pub conflicts: Vec<i64>,
 }
 
 /// Called when the batch is on disk, and never before.
 pub type Receipt = Box<dyn FnOnce(Recorded) + Send>;
 
+/// Fixes of one device that came together.
 struct Batch {
     device: DeviceId,
     fixes: Arc<[Fix]>,
@@ -48,7 +50,8 @@ impl Recorder {
     /// Starts the task.
     pub fn start(store: Arc<dyn FixStore>, tasks: &Tasks) -> Self {
         let (queue, batches) = mpsc::channel(QUEUE);
-        tasks.spawn_last("recorder", run(store, batches));
+        let writes = Writes::of("fix", "cima_recorder_failures_total", Backoff::between(RETRY.0, RETRY.1));
+        tasks.gather("recorder", batches, GROUP, Groups { store, writes, receipts: SetAside::of("receipt") });
         Self { queue }
     }
 
@@ -78,19 +81,22 @@ impl Recorder {
     }
 }
 
-/// Ends when every sender is gone and the last batch is on disk.
-async fn run(store: Arc<dyn FixStore>, mut batches: mpsc::Receiver<Batch>) {
-    let mut group = Vec::new();
-    while let Some(first) = batches.recv().await {
-        let mut gathered = first.fixes.len();
-        group.push(first);
-        while gathered < GROUP
-            && let Ok(next) = batches.try_recv()
-        {
-            gathered += next.fixes.len();
-            group.push(next);
-        }
-        let mut fixes = Vec::with_capacity(gathered);
+/// Writes groups of batches and gives out the receipts.
+struct Groups {
+    store: Arc<dyn FixStore>,
+    writes: Writes,
+    receipts: SetAside,
+}
+
+impl Gathers for Groups {
+    type Item = Batch;
+
+    fn weight(batch: &Batch) -> usize {
+        batch.fixes.len()
+    }
+
+    async fn take(&mut self, group: Vec<Batch>) {
+        let mut fixes = Vec::with_capacity(group.iter().map(|batch| batch.fixes.len()).sum());
         for batch in &group {
             fixes.extend(batch.fixes.iter().map(|fix| NewFix {
                 device: batch.device,
@@ -99,31 +105,57 @@ async fn run(store: Arc<dyn FixStore>, mut batches: mpsc::Receiver<Batch>) {
                 streamed: batch.streamed,
             }));
         }
-        let stored = loop {
-            match store.record(&fixes).await {
-                Ok(stored) => break stored,
-                Err(error) => {
-                    metrics::counter!("cima_recorder_failures_total").increment(1);
-                    tracing::error!(%error, fixes = fixes.len(), "fixes could not be stored; none of them is acked");
-                    tokio::time::sleep(RETRY).await;
-                }
-            }
-        };
+        let store = Arc::clone(&self.store);
+        let parts = self.writes.all(
+            &fixes,
+            |part| {
+                let store = Arc::clone(&store);
+                Box::pin(async move { store.record(part).await })
+            },
+            NewFix::ids,
+        );
+        let parts = parts.await;
         metrics::counter!("cima_fixes_recorded_total").increment(fixes.len() as u64);
         metrics::histogram!("cima_recorder_group_fixes").record(fixes.len() as f64);
+        let stored = merged(parts);
         let mut start = 0;
-        for batch in group.drain(..) {
+        for batch in group {
             let end = start + batch.fixes.len();
-            let seqs = |indices: &[usize]| -> Vec<i64> {
-                indices.iter().filter(|i| (start..end).contains(i)).map(|i| fixes[*i].fix.seq).collect()
-            };
-            let recorded = if stored.duplicates.is_empty() && stored.conflicts.is_empty() {
-                Recorded::default()
-            } else {
-                Recorded { duplicates: seqs(&stored.duplicates), conflicts: seqs(&stored.conflicts) }
-            };
-            (batch.receipt)(recorded);
+            let recorded = stored.of(start..end, &fixes);
+            let device = batch.device;
+            // One socket's or tracker's fault is no reason to keep an ack from the others.
+            if let Err(panicked) = attempt(move || (batch.receipt)(recorded)) {
+                self.receipts.note(device, panicked);
+            }
             start = end;
         }
+    }
+}
+
+/// What the store said of a group, all of its parts together. What was set aside counts among the conflicts: it is not
+/// stored and never will be, and the phone need not send it again.
+fn merged(parts: Vec<Part<FixBatch>>) -> Answer {
+    let mut answer = Answer(FixBatch::default());
+    for Part { units, answer: stored } in parts {
+        match stored {
+            Some(stored) => {
+                answer.0.duplicates.extend(stored.duplicates.iter().map(|n| units.start + n));
+                answer.0.conflicts.extend(stored.conflicts.iter().map(|n| units.start + n));
+            }
+            None => answer.0.conflicts.extend(units),
+        }
+    }
+    answer
+}
+
+/// What the store said, by places in the group.
+struct Answer(FixBatch);
+
+impl Answer {
+    fn of(&self, places: Range<usize>, fixes: &[NewFix]) -> Recorded {
+        let seqs = |indices: &[usize]| -> Vec<i64> {
+            indices.iter().filter(|n| places.contains(n)).map(|n| fixes[*n].fix.seq).collect()
+        };
+        Recorded { duplicates: seqs(&self.0.duplicates), conflicts: seqs(&self.0.conflicts) }
     }
 }

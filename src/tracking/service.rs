@@ -3,7 +3,7 @@
 
 use super::person::Person;
 use super::rebuild::{Builder, Rebuild};
-use super::zones::{Around, Watch, follow};
+use super::zones::{Around, Windows, follow};
 use super::{
     Fences, FixKey, FixStore, Kept, Receipt, Recorded, Recorder, StoredFix, TrackingError, TrackingStore,
     TransitionSink, ZoneSink, ZoneStore,
@@ -13,13 +13,13 @@ use crate::clock::{Clock, Timestamp};
 use crate::error::Stored;
 use crate::geo::Fix;
 use crate::id::{DeviceId, GeofenceId, NodeId, UserId};
-use crate::runtime::Tasks;
+use crate::runtime::{Pace, Refusal, SetAside, Tasks, attempt, tried, until};
 use crate::trust::{Basis, Grant};
 use dashmap::DashMap;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -40,6 +40,9 @@ const LIVES: Duration = Duration::from_secs(5);
 const ORPHANS: u32 = 256;
 /// How long somebody is kept in memory whose stream has stopped, until what was found is decided.
 const LINGER: Duration = Duration::from_secs(30);
+
+/// What is set aside here.
+const UNIT: &str = "fold";
 
 /// One device's way in: its person, kept while a transport has it.
 pub struct Ingest {
@@ -66,12 +69,13 @@ pub struct Tracking {
     sink: TransitionSink,
     rebuilds: mpsc::Sender<Rebuild>,
     /// The zones; `None` on a node that only stores fixes and evaluates nothing.
-    zones: Option<Arc<Watch>>,
+    zones: Option<Arc<Windows>>,
     pub(super) bus: Bus,
     pub(super) clock: Clock,
     pub(super) kept: Kept,
     node: NodeId,
     stop: CancellationToken,
+    pub(super) aside: SetAside,
 }
 
 impl Tracking {
@@ -88,8 +92,8 @@ impl Tracking {
         let evaluates = evaluation.is_some();
         let (sink, zones) = match evaluation {
             Some(Evaluation { sink, zones, zone_sink }) => {
-                let watch = Watch::start(Arc::clone(&zones), zone_sink, clock.clone(), tasks);
-                (sink, Some((zones, watch)))
+                let windows = Windows::start(Arc::clone(&zones), zone_sink, clock.clone(), tasks);
+                (sink, Some((zones, windows)))
             }
             None => (mpsc::channel(1).0, None),
         };
@@ -102,6 +106,8 @@ impl Tracking {
             clock: clock.clone(),
             node,
             stop: tasks.stop(),
+            stuck: Mutex::default(),
+            aside: SetAside::of(UNIT),
         };
         let recorder = Recorder::start(Arc::clone(&fixes), tasks);
         let tracking = Arc::new(Self {
@@ -111,18 +117,19 @@ impl Tracking {
             people: DashMap::new(),
             sink,
             rebuilds,
-            zones: zones.as_ref().map(|(_, watch)| Arc::clone(watch)),
+            zones: zones.as_ref().map(|(_, windows)| Arc::clone(windows)),
             bus,
             clock,
             kept,
             node,
             stop: tasks.stop(),
+            aside: SetAside::of(UNIT),
         });
         if evaluates {
             tracking.start_evaluating(builder, asked, tasks);
         }
-        if let Some((store, watch)) = zones {
-            follow(store, watch, Arc::downgrade(&tracking), tasks);
+        if let Some((store, windows)) = zones {
+            follow(store, windows, Arc::downgrade(&tracking), tasks);
         }
         tracking
     }
@@ -134,6 +141,7 @@ impl Tracking {
         tasks: &Tasks,
     ) {
         let stop = tasks.stop();
+        // A build that dies is one person's; see the builder.
         tasks.spawn("trackers", async move {
             let mut building = FuturesUnordered::new();
             loop {
@@ -144,14 +152,11 @@ impl Tracking {
                 }
             }
         });
-        let (sweeper, stop) = (Arc::downgrade(self), tasks.stop());
-        tasks.spawn("tracker-sweep", async move {
-            loop {
-                tokio::select! {
-                    () = stop.cancelled() => break,
-                    () = tokio::time::sleep(SWEEP) => {}
-                }
-                let Some(tracking) = sweeper.upgrade() else { break };
+        let sweeper = Arc::downgrade(self);
+        tasks.every("tracker-sweep", Pace::of(SWEEP).later(), move || {
+            let tracking = sweeper.upgrade();
+            async move {
+                let Some(tracking) = tracking else { return };
                 tracking.sweep();
                 if let Err(error) = tracking.wake_dwelling().await {
                     tracing::warn!(%error, "due dwells could not be read; they are looked at again");
@@ -165,7 +170,10 @@ impl Tracking {
         let people: Vec<Arc<Person>> = self.people.iter().filter_map(|p| p.value().upgrade()).collect();
         let now = self.clock.now();
         for person in people {
-            person.settle(now);
+            if let Err(panicked) = attempt(|| person.settle(now)) {
+                self.aside.note(person.user(), panicked);
+                person.abandon();
+            }
         }
         self.people.retain(|_, person| person.strong_count() > 0);
     }
@@ -278,7 +286,14 @@ impl Tracking {
     pub async fn recover(&self, brought: &HashMap<DeviceId, FixKey>) -> Stored<usize> {
         let mut behind = Vec::new();
         for left in self.store.orphans(ORPHANS).await? {
-            let newest = self.fixes.newest(&[left.device]).await?;
+            let newest = match tried(self.fixes.newest(&[left.device])).await {
+                Ok(newest) => newest,
+                Err(Refusal::Passing(error)) => return Err(error),
+                Err(why) => {
+                    self.aside.note(left.device, why);
+                    continue;
+                }
+            };
             let from = brought.get(&left.device).copied();
             let newest = newest.map(|stored| stored.fix);
             if from.is_some()
@@ -301,17 +316,14 @@ impl Tracking {
 
     /// Starts to say that this node lives, and to take up what nodes left that do not. Only where there are others.
     pub fn start_living(self: &Arc<Self>, tasks: &Tasks) {
-        let (tracking, stop) = (Arc::downgrade(self), tasks.stop());
-        tasks.spawn("node", async move {
-            loop {
-                let Some(tracking) = tracking.upgrade() else { break };
-                if let Err(error) = tracking.live().await {
+        let tracking = Arc::downgrade(self);
+        tasks.every("node", Pace::of(LIVES), move || {
+            let tracking = tracking.upgrade();
+            async move {
+                if let Some(tracking) = tracking
+                    && let Err(error) = tracking.live().await
+                {
                     tracing::warn!(%error, "other nodes cannot know that this one lives");
-                }
-                drop(tracking);
-                tokio::select! {
-                    () = stop.cancelled() => break,
-                    () = tokio::time::sleep(LIVES) => {}
                 }
             }
         });
@@ -352,10 +364,7 @@ impl Tracking {
         let (clock, stop) = (self.clock.clone(), self.stop.clone());
         crate::runtime::detach("tracker-hold", async move {
             // What a stop leaves undecided is decided when the person goes.
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = clock.sleep(for_) => {}
-            }
+            until(&stop, clock.sleep(for_)).await;
             drop(ingest);
         });
     }

@@ -119,6 +119,13 @@ pub struct NewFix {
     pub streamed: bool,
 }
 
+impl NewFix {
+    /// Which fix it is, for the log: its device and number, and nothing of the reading.
+    pub fn ids(&self) -> String {
+        format!("{} {}", self.device, self.fix.seq)
+    }
+}
+
 /// What became of a group of fixes.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct FixBatch {

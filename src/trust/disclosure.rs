@@ -4,6 +4,7 @@ use super::{Basis, Grant, TrustStore};
 use crate::clock::{Clock, Timestamp};
 use crate::error::Stored;
 use crate::id::{EmergencyId, UserId};
+use crate::runtime::{Refusal, SetAside, tried};
 use dashmap::DashMap;
 use serde::Serialize;
 use std::sync::Arc;
@@ -63,12 +64,13 @@ pub struct DisclosureLedger {
     store: Arc<dyn TrustStore>,
     clock: Clock,
     counts: DashMap<DisclosureKey, Disclosed>,
+    aside: SetAside,
 }
 
 impl DisclosureLedger {
     /// An empty ledger over a store.
     pub fn new(store: Arc<dyn TrustStore>, clock: Clock) -> Self {
-        Self { store, clock, counts: DashMap::new() }
+        Self { store, clock, counts: DashMap::new(), aside: SetAside::of("disclosure") }
     }
 
     /// Records that `fixes` are about to be shown under `grant`. A person's own position is not a disclosure.
@@ -103,17 +105,49 @@ impl DisclosureLedger {
         if due.is_empty() {
             return Ok(());
         }
-        let written = self.store.disclose(due.clone()).await;
-        if written.is_err() {
-            for back in due {
-                let mut counted =
-                    self.counts.entry(back.key).or_insert(Disclosed { fixes: 0, ..back.clone() });
-                counted.fixes += back.fixes;
-                counted.first_at = counted.first_at.min(back.first_at);
-                counted.last_at = counted.last_at.max(back.last_at);
+        match tried(self.store.disclose(due.clone())).await {
+            Ok(()) => Ok(()),
+            Err(Refusal::Passing(error)) => {
+                self.put_back(due);
+                Err(error)
+            }
+            Err(refusal @ Refusal::Lasting(_)) => self.flush_each(due, refusal).await,
+        }
+    }
+
+    /// One of the counts is refused for good: the others are written without it. Of a store that takes none of them, each
+    /// is kept.
+    async fn flush_each(&self, due: Vec<Disclosed>, refusal: Refusal) -> Stored<()> {
+        let (mut refused, mut taken) = (Vec::new(), false);
+        for count in due {
+            match tried(self.store.disclose(vec![count.clone()])).await {
+                Ok(()) => taken = true,
+                Err(why) => refused.push((count, why)),
             }
         }
-        written
+        let mut failed = (!taken).then_some(refusal);
+        for (count, why) in refused {
+            match why {
+                Refusal::Lasting(why) if taken => {
+                    let DisclosureKey { viewer, subject, .. } = count.key;
+                    self.aside.note(format_args!("{viewer} {subject}"), why);
+                }
+                why => {
+                    self.put_back(vec![count]);
+                    failed = Some(why);
+                }
+            }
+        }
+        failed.map_or(Ok(()), |why| Err(why.into()))
+    }
+
+    fn put_back(&self, due: Vec<Disclosed>) {
+        for back in due {
+            let mut counted = self.counts.entry(back.key).or_insert(Disclosed { fixes: 0, ..back.clone() });
+            counted.fixes += back.fixes;
+            counted.first_at = counted.first_at.min(back.first_at);
+            counted.last_at = counted.last_at.max(back.last_at);
+        }
     }
 }
 

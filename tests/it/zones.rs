@@ -13,7 +13,7 @@ const LAKE: (f64, f64) = (48.2600, 16.3800);
 /// In neither.
 const ROAD: (f64, f64) = (48.2300, 16.3800);
 
-fn circle(id: &str, name: &str, (lat, lon): (f64, f64)) -> Value {
+pub(crate) fn circle(id: &str, name: &str, (lat, lon): (f64, f64)) -> Value {
     let properties = json!({"name": name, "severity": "warning", "radius_m": 200});
     let geometry = json!({"type": "Point", "coordinates": [lon, lat]});
     json!({"type": "Feature", "id": id, "properties": properties, "geometry": geometry})
@@ -33,7 +33,7 @@ async fn zones(node: &TestNode, arguments_: &[&str]) -> Output {
     tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
 }
 
-async fn import(node: &TestNode, features: &[Value]) {
+pub(crate) async fn import(node: &TestNode, features: &[Value]) {
     let file = file(node, features);
     let done = zones(node, &["import", file.to_str().unwrap()]).await;
     assert!(done.status.success(), "{done:?}");
@@ -50,7 +50,7 @@ async fn told(person: &Person) -> Vec<String> {
     alerts.map(|alert| alert["params"]["zone"].as_str().unwrap().to_owned()).collect()
 }
 
-async fn until_told(person: &Person, names: &[&str]) {
+pub(crate) async fn until_told(person: &Person, names: &[&str]) {
     let waiting = async {
         while told(person).await != names {
             tokio::time::sleep(Duration::from_millis(50)).await;

@@ -2,11 +2,14 @@
 
 use super::{CheckIn, CheckInCreated, CheckInCursor, CheckInDue, CheckInState, Fired};
 use crate::alerts::emergency::{coalesce, drafts, word_as_missed};
-use crate::alerts::{AlertDraft, AlertError, AlertKind, Alerts, Change, Command, Emergency, Lane};
+use crate::alerts::{
+    AlertDraft, AlertError, AlertKind, Alerts, Change, Command, Emergency, Lane, Next, Raised,
+};
 use crate::bus::Event;
 use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::id::{AlertId, CheckInId, EmergencyId, UserId, derived};
+use crate::runtime::{Refusal, tried};
 use crate::tracking::Severity;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -169,21 +172,27 @@ impl CheckIns<'_> {
         found.filter(|c| c.state != CheckInState::Deleted).ok_or(AlertError::NotFound("check-in"))
     }
 
-    /// Reminds of what is due and raises what is missed. `false` if some of it could not be done now.
-    pub(in crate::alerts) async fn fire_due(&self, now: Timestamp) -> Stored<bool> {
-        let mut all_done = true;
-        for check_in in self.0.store.due_check_ins(now).await? {
-            let done = match check_in.due(now) {
-                Some(CheckInDue::Remind(reminded)) => self.remind(&reminded, now).await,
-                Some(CheckInDue::Miss) => self.miss(&check_in, now).await,
-                None => Ok(()),
-            };
-            if let Err(error) = done {
-                tracing::error!(%error, check_in = %check_in.id, "a check-in could not be fired; it is tried again");
-                all_done = false;
-            }
+    /// Reminds of one that is due, or raises one that is missed. `alone`: the store has refused before to store the miss
+    /// with its emergency.
+    pub(in crate::alerts) async fn fire(
+        &self,
+        check_in: &CheckIn,
+        alone: bool,
+        now: Timestamp,
+    ) -> Result<(), AlertError> {
+        match check_in.due(now) {
+            Some(CheckInDue::Remind(reminded)) => self.remind(&reminded, now).await,
+            Some(CheckInDue::Miss) if alone => self.miss_alone(check_in, now).await,
+            Some(CheckInDue::Miss) => match tried(self.miss(check_in, now)).await {
+                Ok(missed) => missed,
+                Err(Refusal::Passing(error)) => Err(error.into()),
+                Err(why) => {
+                    self.0.aside.check_in.note(check_in.id, why);
+                    self.miss_alone(check_in, now).await
+                }
+            },
+            None => Ok(()),
         }
-        Ok(all_done)
     }
 
     /// Asks the person on all of their devices.
@@ -211,7 +220,7 @@ impl CheckIns<'_> {
     }
 
     /// Raises the emergency of a missed check-in, or joins the open one: with the miss, or not at all.
-    async fn miss(&self, check_in: &CheckIn, now: Timestamp) -> Result<(), AlertError> {
+    async fn miss(&self, check_in: &CheckIn, now: Timestamp) -> Stored<Result<(), AlertError>> {
         let coalesced = self.0.openings_exceeded(check_in.subject, now).await;
         let mut id = check_in.raises_as();
         let mut open: Option<Emergency> = None;
@@ -219,7 +228,7 @@ impl CheckIns<'_> {
             let joins = open.take().and_then(|open| open.apply(Command::Join(id), now));
             let joined: Option<EmergencyId> = joins.is_some().then_some(id);
             let next = joins.unwrap_or_else(|| check_in.raise(id, now));
-            let Some(missed) = check_in.miss(next.emergency.id) else { return Ok(()) };
+            let Some(missed) = check_in.miss(next.emergency.id) else { return Ok(Ok(())) };
             let mut told = drafts(&next.emergency, &next.notices, None, now);
             word_as_missed(&mut told, check_in);
             if coalesced && joined.is_none() {
@@ -233,13 +242,60 @@ impl CheckIns<'_> {
                         metrics::counter!("cima_emergencies_opened_total").increment(1);
                     }
                     self.0.publish(&next, committed).await;
-                    return Ok(());
+                    return Ok(Ok(()));
                 }
-                Fired::Stale => return Ok(()),
+                Fired::Stale => return Ok(Ok(())),
                 Fired::Open(emergency) => open = Some(*emergency),
                 Fired::Changed => {}
                 Fired::IdTaken => id = EmergencyId::fresh(&self.0.clock),
             }
+        }
+        Ok(Err(AlertError::Conflict("the emergency to join is changing too fast")))
+    }
+
+    /// The store refuses to do both at once. The emergency comes first: it is raised or joined by itself, once for each miss
+    /// whatever becomes of the check-in, and that is marked after.
+    async fn miss_alone(&self, check_in: &CheckIn, now: Timestamp) -> Result<(), AlertError> {
+        let newest = self.0.store.check_in(check_in.subject, check_in.id).await?;
+        if newest.is_none_or(|newest| newest.version != check_in.version) {
+            return Ok(());
+        }
+        let id = check_in.raises_as();
+        let mut own_id = id;
+        for _ in 0..TRIES {
+            let next = check_in.raise(own_id, now);
+            let told = || {
+                let mut told = drafts(&next.emergency, &next.notices, None, now);
+                word_as_missed(&mut told, check_in);
+                told
+            };
+            let (raised, stored) = self.0.open(&next.emergency, id, told).await?;
+            let emergency = match raised {
+                Raised::Opened(committed) => {
+                    metrics::counter!("cima_emergencies_opened_total").increment(1);
+                    let next = Next { emergency: stored, ..next };
+                    self.0.publish(&next, committed).await;
+                    next.emergency
+                }
+                Raised::Repeated(emergency) => emergency,
+                Raised::Open(open) => match open.apply(Command::Join(id), now) {
+                    Some(joins) => match self.0.store_change(joins, Some(id), now).await? {
+                        Some(joined) => joined,
+                        None => continue,
+                    },
+                    None => open,
+                },
+                Raised::IdTaken => {
+                    own_id = EmergencyId::fresh(&self.0.clock);
+                    continue;
+                }
+            };
+            if let Some(missed) = check_in.miss(emergency.id)
+                && self.0.store.change_check_in(&missed, &[]).await?.is_some()
+            {
+                metrics::counter!("cima_check_ins_missed_total").increment(1);
+            }
+            return Ok(());
         }
         Err(AlertError::Conflict("the emergency to join is changing too fast"))
     }

@@ -67,6 +67,8 @@ pub trait CheckInStore: Send + Sync {
     async fn next_check_in(&self) -> Stored<Option<Timestamp>>;
     /// Those that a timer has to look at, the longest overdue first.
     async fn due_check_ins(&self, now: Timestamp) -> Stored<Vec<CheckIn>>;
+    /// The people and ids of those, also where one of them cannot be read.
+    async fn due_check_in_ids(&self, now: Timestamp) -> Stored<Vec<(UserId, CheckInId)>>;
     /// Removes all of the person's: none of them fires from now on.
     async fn forget_check_ins(&self, subject: UserId) -> Stored<()>;
 }

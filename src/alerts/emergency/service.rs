@@ -5,7 +5,7 @@ use super::{
     Command, Emergency, EmergencyView, EndWith, Manner, Next, Note, Notice, Opening, Raise, State,
     contact_view, subject_view,
 };
-use crate::alerts::{AlertDraft, AlertError, AlertKind, Alerts, Change, Committed, Lane, Party, Raised};
+use crate::alerts::{AlertDraft, AlertError, AlertKind, Alerts, Committed, Lane, Party, Raised};
 use crate::bus::Event;
 use crate::clock::Timestamp;
 use crate::id::{AlertId, DeviceId, EmergencyId, UserId, derived};
@@ -68,13 +68,18 @@ impl Alerts {
                 countdown: raise.countdown,
             };
             let next = Emergency::open(opening, now);
-            let mut told = drafts(&next.emergency, &next.notices, None, now);
-            if coalesced {
-                told.iter_mut().for_each(coalesce);
-            }
-            match self.store.raise(&next.emergency, id, &told).await? {
+            let told = || {
+                let mut told = drafts(&next.emergency, &next.notices, None, now);
+                if coalesced {
+                    told.iter_mut().for_each(coalesce);
+                }
+                told
+            };
+            let (raised, stored) = self.open(&next.emergency, id, told).await?;
+            match raised {
                 Raised::Opened(committed) => {
                     metrics::counter!("cima_emergencies_opened_total").increment(1);
+                    let next = Next { emergency: stored, ..next };
                     self.publish(&next, committed).await;
                     return Ok(accepted(next.emergency, true, notes));
                 }
@@ -195,9 +200,8 @@ impl Alerts {
         now: Timestamp,
     ) -> Result<Option<Emergency>, AlertError> {
         let name = self.claimer_name(&next).await;
-        let told = drafts(&next.emergency, &next.notices, name.as_deref(), now);
-        let change = Change { emergency: &next.emergency, joined, alerts: &told };
-        let Some(committed) = self.store.change(change).await? else { return Ok(None) };
+        let told = || drafts(&next.emergency, &next.notices, name.as_deref(), now);
+        let Some(committed) = self.change(&next.emergency, joined, told).await? else { return Ok(None) };
         self.publish(&next, committed).await;
         Ok(Some(next.emergency))
     }
@@ -244,31 +248,44 @@ impl Alerts {
     }
 
     /// Ends what is open before the account is deleted, and says so to contacts in words that outlive it. No check-in
-    /// fires any more.
+    /// fires any more. An end that another change came before is tried again.
     ///
     /// # Errors
-    /// When the store failed.
+    /// When the store failed, or somebody else changes an emergency all the time; a repeat goes on.
     pub async fn forget(&self, subject: UserId) -> Result<(), AlertError> {
         self.store.forget_check_ins(subject).await?;
-        for open in self.store.open_of(subject).await? {
-            let contacts = self.contacts_with_part(subject).await?;
-            let farewell = |contact: UserId| AlertDraft {
-                id: AlertId(derived("account deleted", &[open.id.0.as_bytes(), contact.0.as_bytes()])),
-                subject: contact,
-                template: "emergency.account_deleted",
-                params: BTreeMap::new(),
-                emergency: Some(open.id),
-                lane: Lane::Emergency,
-                ..self.draft_to(contact, AlertKind::EmergencyUpdate, Severity::Warning)
-            };
-            if open.active_at.is_some() {
-                let told: Vec<AlertDraft> = contacts.iter().map(|l| farewell(l.contact)).collect();
-                self.send(&told).await?;
+        for _ in 0..TRIES {
+            let open = self.store.open_of(subject).await?;
+            if open.is_empty() {
+                return Ok(());
             }
-            let now = self.clock.now();
-            if let Some(next) = open.apply(Command::Forget, now) {
-                self.store_change(next, None, now).await?;
+            for emergency in open {
+                self.end_for_good(&emergency).await?;
             }
+        }
+        Err(AlertError::Conflict("the emergency is changing too fast; try again"))
+    }
+
+    /// Contacts are told before, each once however often it is tried: after the end nobody knows who they are.
+    async fn end_for_good(&self, open: &Emergency) -> Result<(), AlertError> {
+        let contacts = self.contacts_with_part(open.subject).await?;
+        let farewell = |contact: UserId| AlertDraft {
+            id: AlertId(derived("account deleted", &[open.id.0.as_bytes(), contact.0.as_bytes()])),
+            subject: contact,
+            template: "emergency.account_deleted",
+            params: BTreeMap::new(),
+            emergency: Some(open.id),
+            lane: Lane::Emergency,
+            ..self.draft_to(contact, AlertKind::EmergencyUpdate, Severity::Warning)
+        };
+        if open.active_at.is_some() {
+            let told: Vec<AlertDraft> = contacts.iter().map(|l| farewell(l.contact)).collect();
+            self.send(&told).await?;
+        }
+        let now = self.clock.now();
+        if let Some(next) = open.apply(Command::Forget, now) {
+            // Whether another change came before is seen by whoever asks for what is open.
+            self.store_change(next, None, now).await?;
         }
         Ok(())
     }

@@ -6,7 +6,8 @@ pub use store::ExpiryStore;
 
 use super::Alerts;
 use crate::error::Stored;
-use crate::runtime::Tasks;
+use crate::id::EmergencyId;
+use crate::runtime::{Pace, Refusal, Tasks, tried};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,21 +31,12 @@ impl Default for Unwiped {
 impl Alerts {
     /// Starts the task that sweeps, at once and then every ten minutes.
     pub fn start_retention(self: &Arc<Self>, tasks: &Tasks) {
-        let (alerts, stop) = (Arc::clone(self), tasks.stop());
-        tasks.spawn("retention", async move {
-            loop {
-                let next = alerts.clock.now() + EVERY;
-                tokio::select! {
-                    () = stop.cancelled() => break,
-                    swept = alerts.sweep() => {
-                        if let Err(error) = swept {
-                            tracing::warn!(%error, "what has had its time could not all be deleted; it is tried again");
-                        }
-                    }
-                }
-                tokio::select! {
-                    () = stop.cancelled() => break,
-                    () = alerts.clock.sleep_until(next) => {}
+        let alerts = Arc::clone(self);
+        tasks.every("retention", Pace::of(EVERY).by(&self.clock).cut_short(), move || {
+            let alerts = Arc::clone(&alerts);
+            async move {
+                if let Err(error) = alerts.sweep().await {
+                    tracing::warn!(%error, "what has had its time could not all be deleted; it is tried again");
                 }
             }
         });
@@ -65,7 +57,7 @@ impl Alerts {
     async fn sweep_fixes(&self, unwiped: &mut Unwiped) -> Stored<()> {
         // Some may have been dropped before a failure.
         let before = std::mem::replace(&mut unwiped.fixes, true);
-        let dropped = self.tracking.retain().await?;
+        let dropped = self.tracking.retain(self.aside.retention).await?;
         unwiped.fixes = before || dropped > 0;
         metrics::counter!("cima_fixes_expired_total").increment(dropped);
         Ok(())
@@ -76,15 +68,28 @@ impl Alerts {
         self.store.bare_emergencies(before).await?;
         loop {
             let past = self.store.past_emergencies(before, PAGE).await?;
+            let mut refused = 0;
             for id in &past {
                 (unwiped.fixes, unwiped.emergencies) = (true, true);
-                self.tracking.drop_trail(*id).await?;
-                self.store.erase_emergency(*id).await?;
+                match tried(self.erase(*id)).await {
+                    Ok(()) => {}
+                    Err(Refusal::Passing(error)) => return Err(error),
+                    Err(why) => {
+                        self.aside.retention.note(id, why);
+                        refused += 1;
+                    }
+                }
             }
-            if past.len() < PAGE as usize {
+            // Those that are refused would be asked for again.
+            if past.len() < PAGE as usize || refused == past.len() {
                 return Ok(());
             }
         }
+    }
+
+    async fn erase(&self, id: EmergencyId) -> Stored<()> {
+        self.tracking.drop_trail(id).await?;
+        self.store.erase_emergency(id).await
     }
 
     async fn sweep_rest(&self) -> Stored<()> {

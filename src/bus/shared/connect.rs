@@ -1,6 +1,7 @@
 //! Connections to Redis, their deadlines, and the pause between tries.
 
 use super::BusError;
+use crate::runtime::{Backoff, until};
 use redis::aio::{MultiplexedConnection, PubSubSink, PubSubStream};
 use redis::io::tcp::TcpSettings;
 use redis::{AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, RedisError, RedisResult};
@@ -77,25 +78,23 @@ pub(super) async fn keep<F: Future<Output = RedisResult<()>>>(
     stop: &CancellationToken,
     mut once: impl FnMut() -> F,
 ) {
-    let mut pause = PAUSE.0;
+    let mut backoff = Backoff::between(PAUSE.0, PAUSE.1);
     let up = metrics::gauge!("cima_bus_up", "link" => link);
     loop {
         up.set(0.0);
         let began = tokio::time::Instant::now();
-        let ended = tokio::select! {
-            () = stop.cancelled() => break,
-            ended = once() => ended,
-        };
+        let Some(ended) = until(stop, once()).await else { break };
         up.set(0.0);
         metrics::counter!("cima_bus_breaks_total", "link" => link).increment(1);
         if let Err(error) = ended {
             tracing::warn!(%error, link, "Redis is not reached; nodes poll the store meanwhile");
         }
         // One that held for a while is tried again at once.
-        pause = if began.elapsed() > PAUSE.1 * 5 { PAUSE.0 } else { (pause * 2).min(PAUSE.1) };
-        tokio::select! {
-            () = stop.cancelled() => break,
-            () = tokio::time::sleep(pause) => {}
+        if began.elapsed() > PAUSE.1 * 5 {
+            backoff.reset();
+        }
+        if until(stop, backoff.wait()).await.is_none() {
+            break;
         }
     }
     up.set(0.0);

@@ -1,11 +1,12 @@
 //! Whether a pair of connections still works: it publishes to itself once a second and must receive that.
 
 use super::connect::{ANSWER, failure, within};
+use crate::runtime::{Pace, repeat};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncCommands, RedisResult};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::Instant;
 
 /// Between two heartbeats.
 const EVERY: Duration = Duration::from_secs(1);
@@ -39,16 +40,16 @@ impl Heartbeat {
     ///
     /// # Errors
     /// Always, in the end: why the connections are to be made anew.
-    pub(super) async fn beat(&self, mut out: MultiplexedConnection, channel: &str) -> RedisResult<()> {
-        let mut every = interval(EVERY);
-        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            every.tick().await;
-            within::<()>(ANSWER, out.publish(channel, b"")).await?;
-            if self.is_older(LOST, Instant::now()) {
-                return Err(failure("the connection does not receive its own heartbeat"));
+    pub(super) async fn beat(&self, out: MultiplexedConnection, channel: &str) -> RedisResult<()> {
+        let ended = repeat(Pace::of(EVERY), || {
+            let mut out = out.clone();
+            async move {
+                within::<()>(ANSWER, out.publish(channel, b"")).await?;
+                let deaf = self.is_older(LOST, Instant::now());
+                if deaf { Err(failure("the connection does not receive its own heartbeat")) } else { Ok(()) }
             }
-        }
+        });
+        Err(ended.await)
     }
 }
 

@@ -5,6 +5,7 @@ use super::connect::{ANSWER, Pair, failure, keep, pair, within};
 use crate::bus::Event;
 use crate::bus::envelope::Message;
 use crate::bus::interest::ANNOUNCED_EVERY;
+use crate::runtime::{Pace, repeat};
 use futures_util::StreamExt;
 use redis::RedisResult;
 use redis::aio::{MultiplexedConnection, PubSubStream};
@@ -83,9 +84,10 @@ async fn send(shared: &Shared, mut out: MultiplexedConnection, sending: &AtomicB
 
 /// Announces who is watched here, before the others forget it.
 async fn announce(shared: &Shared) -> RedisResult<()> {
-    loop {
-        tokio::time::sleep(ANNOUNCED_EVERY).await;
+    let ended = repeat(Pace::of(ANNOUNCED_EVERY).later(), || async {
         shared.announce();
         shared.interest.forget_old(Instant::now());
-    }
+        Ok(())
+    });
+    Err(ended.await)
 }

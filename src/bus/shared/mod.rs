@@ -113,10 +113,14 @@ impl Shared {
             changed: Mutex::default(),
             changes: Notify::new(),
         });
-        tasks.spawn("bus-hints", hints::run(Arc::clone(&shared), tasks.stop()));
-        tasks.spawn("bus-positions", positions::run(Arc::clone(&shared), tasks.stop()));
-        tasks.spawn("bus-lane-in", lane::read(Arc::clone(&shared), tasks.stop()));
-        tasks.spawn("bus-lane-out", lane::write(Arc::clone(&shared), tasks.stop()));
+        let (link, stop) = (Arc::clone(&shared), tasks.stop());
+        tasks.keep("bus-hints", move || hints::run(Arc::clone(&link), stop.clone()));
+        let (link, stop) = (Arc::clone(&shared), tasks.stop());
+        tasks.keep("bus-positions", move || positions::run(Arc::clone(&link), stop.clone()));
+        let (link, stop) = (Arc::clone(&shared), tasks.stop());
+        tasks.keep("bus-lane-in", move || lane::read(Arc::clone(&link), stop.clone()));
+        let (link, stop) = (Arc::clone(&shared), tasks.stop());
+        tasks.keep("bus-lane-out", move || lane::write(Arc::clone(&link), stop.clone()));
         Ok(shared)
     }
 

@@ -11,6 +11,7 @@ mod row;
 mod transitions;
 
 use super::database::Database;
+use super::sql::query;
 use super::tracking::zones;
 use super::{Store, sqlite};
 use crate::alerts::{
@@ -82,6 +83,10 @@ impl AlertsStore for Store {
     async fn next_due(&self) -> Stored<Option<Timestamp>> {
         emergencies::next_due(&self.db).await
     }
+    async fn due_ids(&self, now: Timestamp) -> Stored<Vec<EmergencyId>> {
+        let due = query("SELECT id FROM emergencies WHERE due_at <= $1 ORDER BY due_at, id").bind(now);
+        self.db.list(Lane::Emergency, due, |(id,)| id).await
+    }
     async fn due(&self, now: Timestamp) -> Stored<Vec<Emergency>> {
         emergencies::due(&self.db, now).await
     }
@@ -133,6 +138,10 @@ impl CheckInStore for Store {
     }
     async fn due_check_ins(&self, now: Timestamp) -> Stored<Vec<CheckIn>> {
         check_ins::due(&self.db, now).await
+    }
+    async fn due_check_in_ids(&self, now: Timestamp) -> Stored<Vec<(UserId, CheckInId)>> {
+        let due = query("SELECT subject_id, id FROM check_ins WHERE wakes_at <= $1 ORDER BY wakes_at, id");
+        self.db.all(Lane::Emergency, due.bind(now)).await
     }
     async fn forget_check_ins(&self, subject: UserId) -> Stored<()> {
         check_ins::forget(&self.db, subject).await

@@ -7,7 +7,7 @@ use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::id::{AlertId, EndpointId, UserId};
 use crate::push::{
-    ClaimKey, Claimed, Matter, Notification, Queue, Settled, Settlement, Target, Urgency, deadline, first_due,
+    ClaimKey, Claimed, Matter, Notification, Queue, Settled, Settlement, Urgency, deadline, first_due,
 };
 use crate::store::Store;
 use crate::store::alerts::inbox::NewAlerts;
@@ -50,7 +50,7 @@ pub(super) async fn next(db: &Database, queue: Queue) -> Stored<Option<Timestamp
 #[derive(sqlx::FromRow)]
 struct ClaimedRow {
     registration: Uuid,
-    target: Json<Target>,
+    target: Json<serde_json::Value>,
     kind: String,
     locale: String,
     claims: i64,
@@ -62,17 +62,17 @@ struct ClaimedRow {
 }
 
 impl ClaimedRow {
-    fn claimed(self, alert: AlertId, endpoint: EndpointId, urgency: Urgency) -> Stored<Claimed> {
+    fn claimed(self, key: ClaimKey, urgency: Urgency) -> Stored<Claimed> {
         Ok(Claimed {
-            key: ClaimKey { alert, endpoint, claim: self.claims, registration: self.registration },
+            key,
             notification: Notification {
-                alert,
+                alert: key.alert,
                 matter: Matter::of(&self.kind),
                 urgency,
                 locale: self.locale,
                 until: self.deadline_at,
             },
-            target: self.target.0,
+            target: serde_json::from_value(self.target.0).map_err(|_| unreadable("push_endpoints.target"))?,
             tries: u32::try_from(self.tries).map_err(|_| unreadable("push_deliveries.tries"))?,
             queued_at: self.queued_at,
             received: self.received,
@@ -114,7 +114,15 @@ pub(super) async fn claim(
         );
         // Its person may be on the way out: then there is nobody to tell.
         if let Some(row) = tx.one::<ClaimedRow>(whole.bind(alert).bind(endpoint)).await? {
-            claimed.push(row.claimed(alert, endpoint, queue.urgency)?);
+            let key = ClaimKey { alert, endpoint, claim: row.claims, registration: row.registration };
+            match row.claimed(key, queue.urgency) {
+                Ok(one) => claimed.push(one),
+                // It would stand before the others of its queue for ever.
+                Err(error) => {
+                    tracing::error!(%error, %alert, %endpoint, "a delivery cannot be read and is given up");
+                    end(&mut tx, &key, "dead", Some("unreadable"), now).await?;
+                }
+            }
         }
     }
     tx.commit().await?;

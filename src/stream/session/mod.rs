@@ -158,7 +158,7 @@ impl Session {
             Answer::Moved => session.moved(moment),
             Answer::WayIn { given, retention } => session.way_in_opened(given, retention, moment),
             Answer::Ingested(taken) => session.ingested(taken),
-            Answer::Grant { subject, why, grant } => session.granted(subject, why, grant, moment),
+            Answer::Visibility { subject, why, grant } => session.granted(subject, why, grant, moment),
             Answer::Newest { grant, why, newest } => session.newest_read(&grant, why, newest, moment),
             Answer::Disclosed { grant, newest, recorded } => session.disclosed(&grant, *newest, recorded),
         });

@@ -108,7 +108,7 @@ impl Session {
         }
         // Heard before the newest is read, so that none is missed in between.
         self.out(Output::Do(Effect::Listen(subject)));
-        self.ask(Ask::Grant { subject, watching: None, why: GrantFor::Watch });
+        self.ask(Ask::Visibility { subject, watching: None, why: GrantFor::Watch });
     }
 
     pub(super) fn unwatch(&mut self, subject: UserId) {
@@ -174,7 +174,7 @@ impl Session {
             Basis::Emergency(id) => Some(id),
             Basis::Own | Basis::LiveLocation => None,
         };
-        Some(Output::Ask(Ask::Grant { subject, watching, why: GrantFor::Renewal }))
+        Some(Output::Ask(Ask::Visibility { subject, watching, why: GrantFor::Renewal }))
     }
 
     pub(super) fn renew_all_grants(&mut self) {

@@ -73,7 +73,7 @@ pub(in crate::stream) enum Ask {
         fixes: Vec<Fix>,
     },
     /// Whether somebody's position may be seen.
-    Grant {
+    Visibility {
         /// Whose.
         subject: UserId,
         /// The emergency it is seen for so far.
@@ -148,8 +148,8 @@ pub(in crate::stream) enum Answer {
     },
     /// To [`Ask::Ingest`]: whether they were taken.
     Ingested(bool),
-    /// To [`Ask::Grant`].
-    Grant {
+    /// To [`Ask::Visibility`].
+    Visibility {
         /// Whose.
         subject: UserId,
         /// Why it was asked for.

@@ -12,6 +12,7 @@ use super::{StoredFix, Tracking};
 use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::id::{DeviceId, EmergencyId, UserId};
+use crate::runtime::{Refusal, SetAside, tried};
 use crate::trust::{Basis, Grant};
 use std::collections::HashMap;
 use std::time::Duration;
@@ -39,11 +40,12 @@ impl Tracking {
         &self.kept
     }
 
-    /// Drops the fixes whose time is over; how many that were.
+    /// Drops the fixes whose time is over; how many that were. A device whose fixes are refused for good is set aside until
+    /// the next sweep.
     ///
     /// # Errors
     /// When the store failed; what was dropped until then stays dropped.
-    pub async fn retain(&self) -> Stored<u64> {
+    pub async fn retain(&self, aside: SetAside) -> Stored<u64> {
         let now = self.clock.now();
         let (mut dropped, mut after) = (0, None);
         loop {
@@ -53,7 +55,11 @@ impl Tracking {
             let users: HashMap<DeviceId, UserId> = keepers.iter().map(|k| (k.device, k.user)).collect();
             let before: HashMap<DeviceId, Timestamp> = from.iter().copied().collect();
             for device in self.fixes.expired(&from).await? {
-                dropped += self.drop_old(device, users[&device], before[&device]).await?;
+                match tried(self.drop_old(device, users[&device], before[&device])).await {
+                    Ok(some) => dropped += some,
+                    Err(Refusal::Passing(error)) => return Err(error),
+                    Err(why) => aside.note(device, why),
+                }
             }
             match keepers.last() {
                 Some(last) if keepers.len() == PAGE as usize => after = Some(last.device),

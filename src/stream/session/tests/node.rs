@@ -111,8 +111,8 @@ impl Node {
                 self.handed_over.push((frame, fixes.iter().map(|f| f.seq).collect()));
                 Answer::Ingested(!self.stopping)
             }
-            Ask::Grant { subject, why, .. } => {
-                Answer::Grant { subject, why, grant: self.stored(self.grant(subject, now)) }
+            Ask::Visibility { subject, why, .. } => {
+                Answer::Visibility { subject, why, grant: self.stored(self.grant(subject, now)) }
             }
             Ask::Newest { grant, why } => {
                 let newest = self.newest.get(&grant.subject());

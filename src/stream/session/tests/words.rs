@@ -69,7 +69,7 @@ fn shown_ask(ask: &Ask) -> String {
         Ask::Move(session) => format!("move {}", session.0.as_u128()),
         Ask::OpenWayIn(given) => format!("way in for {}", given.len()),
         Ask::Ingest { frame, fixes } => format!("ingest {frame} of {}", fixes.len()),
-        Ask::Grant { subject, .. } => format!("grant {}", short(*subject)),
+        Ask::Visibility { subject, .. } => format!("grant {}", short(*subject)),
         Ask::Newest { grant, .. } => format!("newest {}", short(grant.subject())),
         Ask::Disclose { newest, .. } => format!("disclose {}", newest.fix.seq),
     }

@@ -9,7 +9,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::error::Stored;
 use crate::geo::{Area, Fix, Point};
 use crate::id::UserId;
-use crate::runtime::Tasks;
+use crate::runtime::{Refusal, Rounds, SetAside, Tasks, attempt, caught, tried};
 use crate::tracking::Tracking;
 use crate::tracking::person::LATE;
 use futures_util::StreamExt;
@@ -31,25 +31,26 @@ const LOOK: Duration = Duration::from_secs(2);
 /// Changes read at a time.
 const PAGE: u32 = 1_000;
 
-/// What the windows of a node share.
-pub(in crate::tracking) struct Watch {
+/// The windows of a node: what they share.
+pub(in crate::tracking) struct Windows {
     sink: ZoneSink,
     loads: mpsc::Sender<Load>,
     /// Whether there has ever been a zone.
     any: AtomicBool,
+    aside: SetAside,
 }
 
 /// The zones around one person.
 pub(in crate::tracking) struct Around {
     user: UserId,
     window: Mutex<Window>,
-    watch: Arc<Watch>,
+    windows: Arc<Windows>,
 }
 
 /// A window that is to be loaded, and around which place.
 pub(super) struct Load(Arc<Around>, Point);
 
-impl Watch {
+impl Windows {
     /// Starts the task that loads windows.
     pub(in crate::tracking) fn start(
         store: Arc<dyn ZoneStore>,
@@ -59,34 +60,58 @@ impl Watch {
     ) -> Arc<Self> {
         let (loads, mut asked) = mpsc::channel::<Load>(LOADS);
         let stop = tasks.stop();
+        // A load that dies is one person's, and is caught there.
         tasks.spawn("zone-windows", async move {
-            let mut loading = FuturesUnordered::new();
+            let (mut loading, mut resting) = (FuturesUnordered::new(), FuturesUnordered::new());
             loop {
                 tokio::select! {
                     () = stop.cancelled() => break,
                     Some(load) = asked.recv(), if loading.len() < AT_ONCE => loading.push(run(&*store, &clock, load)),
-                    Some(()) = loading.next() => {}
+                    Some(refused) = loading.next() => resting.extend(refused.map(rest)),
+                    Some(()) = resting.next() => {}
                 }
             }
         });
-        Arc::new(Self { sink, loads, any: AtomicBool::new(false) })
+        Arc::new(Self { sink, loads, any: AtomicBool::new(false), aside: SetAside::of("window") })
     }
 
     /// The zones around somebody; nothing is loaded before their first fix.
     pub(in crate::tracking) fn around(self: &Arc<Self>, user: UserId) -> Arc<Around> {
-        Arc::new(Around { user, window: Mutex::default(), watch: Arc::clone(self) })
+        Arc::new(Around { user, window: Mutex::default(), windows: Arc::clone(self) })
     }
 }
 
-/// Loads until the window needs no more, or its person has gone.
-async fn run(store: &dyn ZoneStore, clock: &Clock, Load(around, mut center): Load) {
+/// One whose window cannot be loaded for a reason of its own holds up no other, and asks again later.
+async fn rest(around: Arc<Around>) {
+    tokio::time::sleep(PAUSE).await;
+    around.lock().failed();
+}
+
+/// Loads until the window needs no more, or its person has gone. Whoever is refused for good.
+async fn run(store: &dyn ZoneStore, clock: &Clock, Load(around, center): Load) -> Option<Arc<Around>> {
+    let why = match caught(load_all(store, clock, &around, center)).await {
+        Ok(Ok(())) => return None,
+        Ok(Err(why)) => why,
+        Err(panicked) => panicked.into(),
+    };
+    around.windows.aside.note(around.user, why);
+    Some(around)
+}
+
+async fn load_all(
+    store: &dyn ZoneStore,
+    clock: &Clock,
+    around: &Arc<Around>,
+    mut center: Point,
+) -> Result<(), Refusal> {
     loop {
         let start = Instant::now();
-        match load(store, around.user, center).await {
+        match tried(load(store, around.user, center)).await {
             Ok(view) => {
                 metrics::histogram!("cima_zone_window_load_seconds").record(start.elapsed().as_secs_f64());
                 around.install(view, clock.now());
             }
+            Err(why @ Refusal::Lasting(_)) => return Err(why),
             Err(error) => {
                 metrics::counter!("cima_zone_window_failures_total").increment(1);
                 tracing::warn!(%error, "the zones around somebody could not be read; they are read again");
@@ -94,9 +119,9 @@ async fn run(store: &dyn ZoneStore, clock: &Clock, Load(around, mut center): Loa
                 around.lock().failed();
             }
         }
-        let Some(Load(_, next)) = around.next_load(&mut around.lock()) else { break };
-        if Arc::strong_count(&around) == 1 {
-            break;
+        let Some(Load(_, next)) = around.next_load(&mut around.lock()) else { return Ok(()) };
+        if Arc::strong_count(around) == 1 {
+            return Ok(());
         }
         center = next;
     }
@@ -122,7 +147,7 @@ impl Around {
         }
         self.send(&mut window, moves);
         if let Some(load) = self.next_load(&mut window)
-            && self.watch.loads.try_send(load).is_err()
+            && self.windows.loads.try_send(load).is_err()
         {
             window.failed();
         }
@@ -134,7 +159,7 @@ impl Around {
     }
 
     fn next_load(self: &Arc<Self>, window: &mut Window) -> Option<Load> {
-        if !self.watch.any.load(Ordering::Relaxed) {
+        if !self.windows.any.load(Ordering::Relaxed) {
             return None;
         }
         window.next_load().map(|center| Load(Arc::clone(self), center))
@@ -154,7 +179,7 @@ impl Around {
     }
 
     fn send(&self, window: &mut Window, moves: ZoneMoves) {
-        if !moves.is_empty() && self.watch.sink.try_send(moves).is_err() {
+        if !moves.is_empty() && self.windows.sink.try_send(moves).is_err() {
             window.forget();
         }
     }
@@ -163,38 +188,50 @@ impl Around {
 /// Looks for changes of zones, and loads the windows again that they touch.
 pub(in crate::tracking) fn follow(
     store: Arc<dyn ZoneStore>,
-    watch: Arc<Watch>,
+    windows: Arc<Windows>,
     tracking: Weak<Tracking>,
     tasks: &Tasks,
 ) {
-    let stop = tasks.stop();
-    tasks.spawn("zone-changes", async move {
-        let mut known = None;
-        let following = async {
-            loop {
-                if let Err(error) = look(&*store, &watch, &tracking, &mut known).await {
-                    tracing::warn!(%error, "changes of zones could not be read; they are looked for again");
-                }
-                tokio::time::sleep(LOOK).await;
-            }
-        };
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = following => {}
+    tasks.rounds("zone-changes", Changes { store, windows, tracking, known: None });
+}
+
+/// What was last seen of the changes.
+struct Changes {
+    store: Arc<dyn ZoneStore>,
+    windows: Arc<Windows>,
+    tracking: Weak<Tracking>,
+    known: Option<i64>,
+}
+
+impl Rounds for Changes {
+    type Next = ();
+
+    async fn round(&mut self) -> Option<()> {
+        if let Err(error) = look(&*self.store, &self.windows, &self.tracking, &mut self.known).await {
+            tracing::warn!(%error, "changes of zones could not be read; they are looked for again");
         }
-    });
+        Some(())
+    }
+
+    async fn wait(&mut self, (): ()) {
+        tokio::time::sleep(LOOK).await;
+    }
+
+    fn is_cut_short(&self) -> bool {
+        true
+    }
 }
 
 /// Looks at the changes after the last that is known. Until one is, no window is loaded: so none misses a change.
 async fn look(
     store: &dyn ZoneStore,
-    watch: &Watch,
+    windows: &Windows,
     tracking: &Weak<Tracking>,
     known: &mut Option<i64>,
 ) -> Stored<()> {
     let Some(mut after) = *known else {
         let newest = store.zone_changes(None, 0).await?.to;
-        watch.any.store(newest > 0, Ordering::Relaxed);
+        windows.any.store(newest > 0, Ordering::Relaxed);
         *known = Some(newest);
         return Ok(());
     };
@@ -202,13 +239,16 @@ async fn look(
         let changes = store.zone_changes(Some(after), PAGE).await?;
         let more = changes.areas.len() == PAGE as usize;
         if !changes.areas.is_empty() {
-            watch.any.store(true, Ordering::Relaxed);
+            windows.any.store(true, Ordering::Relaxed);
             let areas = if changes.some_lost { vec![Area::WORLD] } else { changes.areas };
             let people = tracking.upgrade().map(|tracking| tracking.surroundings()).unwrap_or_default();
             for around in people {
-                let load = around.touch(&areas);
+                let load = attempt(|| around.touch(&areas)).unwrap_or_else(|panicked| {
+                    windows.aside.note(around.user, panicked);
+                    None
+                });
                 if let Some(load) = load
-                    && watch.loads.send(load).await.is_err()
+                    && windows.loads.send(load).await.is_err()
                 {
                     return Ok(());
                 }
