@@ -140,6 +140,7 @@ macro_rules! keeps_every_promise {
             push:
                 an_endpoint_reads_back_as_it_was_registered
                 a_token_is_one_devices
+                a_token_that_many_register_at_once_is_one_devices
                 an_endpoint_goes_with_its_device_and_its_person
                 an_alert_is_pushed_to_every_endpoint_of_every_recipient
                 a_claim_is_one_workers_until_its_lease_ends

@@ -62,8 +62,8 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_an_answer_with_its_words() {
         assert_eq!(caught(async { 7 }).await.unwrap(), 7);
-        let died = caught(async { panic!("no {}", "way") }).await.map(|()| ()).unwrap_err();
+        let died = caught::<()>(async { panic!("no {}", "way") }).await.unwrap_err();
         assert_eq!(died.to_string(), "panicked: no way");
-        assert_eq!(attempt(|| panic!("stop")).map(|()| ()).unwrap_err().to_string(), "panicked: stop");
+        assert_eq!(attempt::<()>(|| panic!("stop")).unwrap_err().to_string(), "panicked: stop");
     }
 }

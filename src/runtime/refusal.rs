@@ -81,7 +81,7 @@ mod tests {
         assert!(matches!(passing, Err(Refusal::Passing(_))));
         let lasting = tried(async { Err::<(), _>(StoreError::new(Fault::Corrupt, "a column")) }).await;
         assert!(matches!(lasting, Err(Refusal::Lasting(_))));
-        let died = tried(async { panic!("a bug") }).await.map(|()| ());
+        let died = tried::<()>(async { panic!("a bug") }).await;
         assert_eq!(died.unwrap_err().to_string(), "panicked: a bug");
     }
 }

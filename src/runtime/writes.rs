@@ -26,6 +26,29 @@ pub struct Part<A> {
     pub answer: Option<A>,
 }
 
+/// How far a batch has come.
+struct Progress<A> {
+    /// Done, from the first unit on without a gap.
+    parts: Vec<Part<A>>,
+    /// Still to be written, the next one last.
+    todo: Vec<Range<usize>>,
+    /// Refused, behind the parts; whether that is their fault is not known yet.
+    refused: Vec<(usize, String)>,
+    /// Whether the store took any of it.
+    taken: bool,
+}
+
+impl<A> Progress<A> {
+    fn of(units: usize) -> Self {
+        Self {
+            parts: Vec::new(),
+            todo: std::iter::once(0..units).collect(),
+            refused: Vec::new(),
+            taken: false,
+        }
+    }
+}
+
 /// One who writes batches.
 pub struct Writes {
     aside: SetAside,
@@ -50,10 +73,10 @@ impl Writes {
         write: impl for<'a> Fn(&'a [T]) -> BoxFuture<'a, Stored<A>> + Send + Sync,
         name: impl Fn(&T) -> String + Send + Sync,
     ) -> Vec<Part<A>> {
-        let mut parts = Vec::new();
+        let mut progress = Progress::of(batch.len());
         loop {
-            match self.go_on(batch, &mut parts, &write, &name).await {
-                Ok(()) => return parts,
+            match self.go_on(batch, &mut progress, &write, &name).await {
+                Ok(()) => return progress.parts,
                 Err(refusal) => {
                     metrics::counter!(self.failures).increment(1);
                     tracing::error!(error = %refusal, units = batch.len(), "a batch could not be stored; it is tried again");
@@ -73,9 +96,9 @@ impl Writes {
         write: impl for<'a> Fn(&'a [T]) -> BoxFuture<'a, Stored<A>> + Send + Sync,
         name: impl Fn(&T) -> String + Send + Sync,
     ) -> Stored<Vec<Part<A>>> {
-        let mut parts = Vec::new();
-        match self.go_on(batch, &mut parts, &write, &name).await {
-            Ok(()) => Ok(parts),
+        let mut progress = Progress::of(batch.len());
+        match self.go_on(batch, &mut progress, &write, &name).await {
+            Ok(()) => Ok(progress.parts),
             Err(refusal) => {
                 metrics::counter!(self.failures).increment(1);
                 Err(refusal.into())
@@ -83,23 +106,21 @@ impl Writes {
         }
     }
 
-    /// Goes on behind the parts that are done. Units that were refused while others behind them were written stay aside:
-    /// written later they would come out of order.
+    /// Goes on where it stopped. Units that were refused while others behind them were written stay aside: written later
+    /// they would come out of order.
     async fn go_on<T: Sync, A: Send>(
         &mut self,
         batch: &[T],
-        parts: &mut Vec<Part<A>>,
+        progress: &mut Progress<A>,
         write: &(impl for<'a> Fn(&'a [T]) -> BoxFuture<'a, Stored<A>> + Send + Sync),
         name: &(impl Fn(&T) -> String + Send + Sync),
     ) -> Result<(), Refusal> {
-        let done = parts.last().map_or(0, |part| part.units.end);
-        let (mut todo, mut refused) = (vec![done..batch.len()], Vec::new());
-        let mut taken = !parts.is_empty() && parts.iter().any(|part| part.answer.is_some());
+        let Progress { parts, todo, refused, taken } = progress;
         while let Some(units) = todo.pop().filter(|units| !units.is_empty()) {
             match tried(write(&batch[units.clone()])).await {
                 Ok(answer) => {
                     self.backoff.reset();
-                    (taken, self.refusing) = (true, None);
+                    (*taken, self.refusing) = (true, None);
                     for (unit, why) in refused.drain(..) {
                         parts.push(self.set_aside(unit, why, batch, name));
                     }
@@ -109,15 +130,21 @@ impl Writes {
                     let middle = units.start + units.len() / 2;
                     todo.extend([middle..units.end, units.start..middle]);
                 }
-                Err(Refusal::Lasting(why)) if taken => {
+                Err(Refusal::Lasting(why)) if *taken => {
                     parts.push(self.set_aside(units.start, why, batch, name));
                 }
                 Err(Refusal::Lasting(why)) => refused.push((units.start, why)),
-                Err(refusal) => return Err(refusal),
+                Err(refusal) => {
+                    todo.push(units);
+                    return Err(refusal);
+                }
             }
             if refused.len() == HOPELESS || todo.is_empty() {
                 if !self.are_believed_alone(refused.len()) {
                     let why = refused.pop().map(|(_, why)| why).unwrap_or_default();
+                    refused.clear();
+                    todo.clear();
+                    todo.push(parts.last().map_or(0, |part| part.units.end)..batch.len());
                     return Err(Refusal::Lasting(why));
                 }
                 for (unit, why) in refused.drain(..) {

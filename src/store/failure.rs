@@ -43,12 +43,22 @@ fn sqlstate(code: &str) -> Fault {
         _ if code == "57014" => Fault::Timeout,
         // Connection; intervention by the operator; system.
         Some("08" | "57" | "58") => Fault::Gone,
-        // Transaction rollback: serialization, deadlock. A unique key that another call took just before.
+        // Transaction rollback: serialization, deadlock.
         Some("40") => Fault::Conflict,
-        _ if code == "23505" => Fault::Conflict,
+        // A statement prepared before the schema changed.
+        _ if code == "0A000" => Fault::Busy,
         // Wrong transaction state (a server that became read-only), resources, object not in state (locks).
         Some("25" | "53" | "55") => Fault::Busy,
         _ => Fault::Corrupt,
+    }
+}
+
+/// Whether a key was taken that has to be unique: where that is a race, the same again finds who took it. Where it is not,
+/// the same again fails again.
+pub(super) fn found_key_taken(error: &StoreError) -> bool {
+    match error.cause::<sqlx::Error>() {
+        Some(sqlx::Error::Database(db)) => db.is_unique_violation(),
+        _ => false,
     }
 }
 

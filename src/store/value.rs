@@ -229,6 +229,11 @@ read_as!(Millis: i64 => |ms| Ok(Self(Duration::from_millis(u64::try_from(ms)?)))
 /// A column of JSON, read as what it holds.
 pub(super) struct Json<T>(pub(super) T);
 
+/// The reader's own words would quote what is in the row, and errors go to the log.
+fn json<T: DeserializeOwned>(text: &[u8]) -> Result<Json<T>, BoxDynError> {
+    serde_json::from_slice(text).map(Json).map_err(|_| "JSON of another shape".into())
+}
+
 impl<T> Type<Sqlite> for Json<T> {
     fn type_info() -> SqliteTypeInfo {
         <str as Type<Sqlite>>::type_info()
@@ -237,7 +242,7 @@ impl<T> Type<Sqlite> for Json<T> {
 
 impl<T: DeserializeOwned> Decode<'_, Sqlite> for Json<T> {
     fn decode(value: SqliteValueRef<'_>) -> Result<Self, BoxDynError> {
-        Ok(Self(serde_json::from_str(<&str as Decode<Sqlite>>::decode(value)?)?))
+        json(<&str as Decode<Sqlite>>::decode(value)?.as_bytes())
     }
 }
 
@@ -257,7 +262,7 @@ impl<T: DeserializeOwned> Decode<'_, Postgres> for Json<T> {
         let bytes = value.as_bytes()?;
         let text =
             if is_binary { bytes.strip_prefix(&[1]).ok_or("jsonb of another version")? } else { bytes };
-        Ok(Self(serde_json::from_slice(text)?))
+        json(text)
     }
 }
 

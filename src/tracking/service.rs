@@ -395,17 +395,22 @@ impl Tracking {
         if parts.is_empty() { Ok(None) } else { self.fixes.newest_of_trail(&devices, &parts).await }
     }
 
-    /// When the person's newest fix was received; what keeps an emergency from expiring.
+    /// When a fix of the person was last received, as far as the newest of each device tells; what keeps an emergency from
+    /// expiring. Of removed devices too: what they sent was sent.
     ///
     /// # Errors
     /// When the store failed.
     pub async fn last_sign(&self, user: UserId) -> Stored<Option<Timestamp>> {
-        let devices = self.store.devices_of(user).await?;
-        let newest = match self.fixes.newest(&devices).await? {
-            Some(newest) => Some(newest),
-            None => self.newest_in_incidents(user, &devices).await?,
-        };
-        Ok(newest.map(|f| f.received_at))
+        let devices = self.store.every_device_of(user).await?;
+        let mut last = None;
+        for device in &devices {
+            let newest = self.fixes.newest(std::slice::from_ref(device)).await?;
+            last = last.max(newest.map(|fix| fix.received_at));
+        }
+        if last.is_none() {
+            last = self.newest_in_incidents(user, &devices).await?.map(|fix| fix.received_at);
+        }
+        Ok(last)
     }
 
     /// The part of a track that a grant covers, in event order.

@@ -91,6 +91,25 @@ pub(crate) async fn a_token_is_one_devices(w: &World) {
     assert_eq!(w.push.endpoints(bob).await.unwrap().len(), 2);
 }
 
+pub(crate) async fn a_token_that_many_register_at_once_is_one_devices(w: &World) {
+    let mut devices = Vec::new();
+    for name in ["anna", "bob", "cleo", "dora"] {
+        devices.push(reachable(w, name, &token(name)).await);
+    }
+    for round in 0..10 {
+        let shared = token(&format!("handed round {round}"));
+        let all = devices.iter().map(|(user, device)| w.push.register_endpoint(*user, *device, &shared, T0));
+        for registered in futures_util::future::join_all(all).await {
+            assert!(registered.unwrap(), "somebody's device was refused");
+        }
+        let mut holders = 0;
+        for (user, _) in &devices {
+            holders += w.push.endpoints(*user).await.unwrap().iter().filter(|e| e.target == shared).count();
+        }
+        assert_eq!(holders, 1);
+    }
+}
+
 pub(crate) async fn an_endpoint_goes_with_its_device_and_its_person(w: &World) {
     let (anna, phone) = reachable(w, "anna", &token("a")).await;
     w.identity.remove_device(anna, phone, T0).await.unwrap();

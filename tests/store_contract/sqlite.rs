@@ -241,3 +241,27 @@ async fn alerts_and_deliveries_outlive_the_migration_of_their_tables() {
     let left = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM alerts a, deliveries d");
     assert_eq!(left.fetch_one(&mut reader).await.unwrap(), 0, "and they still go with their account");
 }
+
+#[tokio::test]
+async fn an_unreadable_row_is_told_without_what_is_in_it() {
+    let (dir, stores) = opened().await;
+    let anna = UserId(id());
+    stores.main.create_account(new_account(anna, "anna")).await.unwrap();
+    let mut stranger = stranger(&dir).await;
+    let story = "INSERT INTO emergencies
+            (id, subject_id, kind, state, opened_at, trail_from, opening_fix, version, warned)
+        VALUES (zeroblob(16), ?, 'sos', 'active', 1, 1, ?, 1, 0)";
+    let fix = r#"{"seq":"48.2081743","lat":48.2081743,"lon":"16.3738189"}"#;
+    sqlx::query(story).bind(anna.0).bind(fix).execute(&mut stranger).await.unwrap();
+    stranger.close().await.unwrap();
+    let error = stores.main.open_of(anna).await.unwrap_err();
+    assert_eq!(error.kind(), Fault::Corrupt);
+    let mut told = format!("{error} {error:?}");
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        told += &format!(" {cause}");
+        source = cause.source();
+    }
+    assert!(told.contains("opening_fix"), "the column is named: {told}");
+    assert!(!told.contains("48.2") && !told.contains("16.37"), "{told}");
+}

@@ -17,8 +17,8 @@ const WARNING: Duration = Duration::from_secs(30 * 60);
 /// When a change shows that the person in an emergency, or somebody for them, still acts on it; `None` if it does not. Deadline,
 /// warning and end follow from this alone.
 ///
-/// That it becomes active is one, so are a further raise, a claim, and the newest fix of the person, which the timer brings
-/// along. A claim that is taken back is none, nor is an end under duress of what was active before.
+/// That it becomes active is one, so are a further raise, a claim (after the warning also one that is repeated), and the
+/// newest fix of the person, which the timer brings along. A claim that is taken back is none, nor is an end under duress of what was active before.
 pub(super) fn sign_of_life(was: State, is: State, command: Command, now: Timestamp) -> Option<Timestamp> {
     if is != State::Active {
         return None;
@@ -120,5 +120,20 @@ mod tests {
         assert_eq!(late.emergency.apply(Command::Wake(None), after(30 * hour + 1799)), None);
         let over = late.emergency.apply(Command::Wake(None), after(30 * hour + 1800)).unwrap();
         assert_eq!(over.notices, vec![Notice::Ended(State::Expired)]);
+    }
+
+    #[test]
+    fn a_contact_who_is_on_it_answers_the_warning_by_saying_so_again() {
+        let (hour, bo) = (3600, UserId(Uuid::from_u128(3)));
+        let claimed = active().apply(Command::Claim(bo), after(hour)).unwrap().emergency;
+        assert_eq!(
+            claimed.apply(Command::Claim(bo), after(2 * hour)),
+            None,
+            "nothing new before the warning"
+        );
+        let warned = claimed.apply(Command::Wake(None), after(24 * hour + 1800)).unwrap().emergency;
+        let again = warned.apply(Command::Claim(bo), after(24 * hour + 2000)).unwrap();
+        assert_eq!((again.notices, again.emergency.claims.len()), (vec![], 1));
+        assert_eq!(again.emergency.due_at, Some(after(48 * hour + 200)));
     }
 }

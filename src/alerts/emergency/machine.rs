@@ -173,8 +173,12 @@ impl Emergency {
     }
 
     fn claim(&mut self, contact: UserId, now: Timestamp) -> Option<Vec<Notice>> {
-        if self.state != State::Active || self.is_claimed_by(contact) {
+        if self.state != State::Active {
             return None;
+        }
+        if self.is_claimed_by(contact) {
+            // Said once more after the warning, it answers that.
+            return self.warned.then(Vec::new);
         }
         self.claims.push(Claim { contact, at: now, dropped_at: None });
         Some(if self.apparent.is_none() { vec![Notice::Claimed(contact)] } else { vec![] })

@@ -49,6 +49,17 @@ impl From<CheckInRow> for CheckIn {
     }
 }
 
+/// A query of check-ins.
+macro_rules! check_ins {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, subject_id, note, set_at, due_at, grace_ms, repeat_ms, state, reminded, wakes_at, emergency_id, version
+             FROM check_ins ",
+            $rest
+        )
+    };
+}
+
 async fn all(db: &Database, lane: Lane, question: Statement) -> Stored<Vec<CheckIn>> {
     db.list(lane, question, |row: CheckInRow| row.into()).await
 }
@@ -91,7 +102,7 @@ pub(super) async fn create(db: &Database, new: &CheckIn, max_waiting: u32) -> St
         .bind(Millis(new.grace))
         .bind(new.repeat.map(Millis));
     if tx.run(insert).await? == 0 {
-        let known = query("SELECT * FROM check_ins WHERE id = $1").bind(new.id);
+        let known = query(check_ins!("WHERE id = $1")).bind(new.id);
         return match tx.one::<CheckInRow>(known).await?.map(CheckIn::from) {
             Some(known) if known.subject == new.subject => Ok(CheckInCreated::Repeated(known)),
             Some(_) => Ok(CheckInCreated::Conflict),
@@ -110,7 +121,7 @@ pub(super) async fn create(db: &Database, new: &CheckIn, max_waiting: u32) -> St
 }
 
 pub(super) async fn one(db: &Database, subject: UserId, id: CheckInId) -> Stored<Option<CheckIn>> {
-    let one = query("SELECT * FROM check_ins WHERE id = $1 AND subject_id = $2").bind(id).bind(subject);
+    let one = query(check_ins!("WHERE id = $1 AND subject_id = $2")).bind(id).bind(subject);
     Ok(all(db, Lane::Emergency, one).await?.pop())
 }
 
@@ -120,11 +131,10 @@ pub(super) async fn page(
     after: Option<CheckInCursor>,
     limit: u32,
 ) -> Stored<Vec<CheckIn>> {
-    let page = query(
-        "SELECT * FROM check_ins
-         WHERE subject_id = $1 AND ($3::uuid IS NULL OR (state <> 'waiting', id) > ($2, $3)) AND state <> 'deleted'
-         ORDER BY state <> 'waiting', id LIMIT $4",
-    );
+    let page = query(check_ins!(
+        "WHERE subject_id = $1 AND ($3::uuid IS NULL OR (state <> 'waiting', id) > ($2, $3)) AND state <> 'deleted'
+         ORDER BY state <> 'waiting', id LIMIT $4"
+    ));
     let page = page.bind(subject).bind(after.map(|place| !place.waiting)).bind(after.map(|place| place.id));
     all(db, Lane::Routine, page.bind(limit)).await
 }
@@ -175,7 +185,7 @@ pub(super) async fn next(db: &Database) -> Stored<Option<Timestamp>> {
 }
 
 pub(super) async fn due(db: &Database, now: Timestamp) -> Stored<Vec<CheckIn>> {
-    let due = query("SELECT * FROM check_ins WHERE wakes_at <= $1 ORDER BY wakes_at, id").bind(now);
+    let due = query(check_ins!("WHERE wakes_at <= $1 ORDER BY wakes_at, id")).bind(now);
     all(db, Lane::Emergency, due).await
 }
 

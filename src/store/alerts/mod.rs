@@ -114,7 +114,7 @@ impl AlertsStore for Store {
 #[async_trait]
 impl CheckInStore for Store {
     async fn create_check_in(&self, new: &CheckIn, max_waiting: u32) -> Stored<CheckInCreated> {
-        check_ins::create(&self.db, new, max_waiting).await
+        self.db.again(Lane::Routine, || check_ins::create(&self.db, new, max_waiting)).await
     }
     async fn check_in(&self, subject: UserId, id: CheckInId) -> Stored<Option<CheckIn>> {
         check_ins::one(&self.db, subject, id).await

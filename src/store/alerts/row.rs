@@ -38,7 +38,9 @@ pub(super) struct EmergencyRow {
 macro_rules! emergencies {
     (and $more:literal $($rest:tt)+) => {
         sql!(
-            "SELECT e.*, (SELECT "
+            "SELECT e.id, e.subject_id, e.device_id, e.kind, e.message, e.state, e.opened_at, e.trail_from, e.active_at,
+                 e.countdown_until, e.ended_at, e.apparent_state, e.apparent_at, e.opening_fix, e.version, e.due_at, e.warned,
+                 e.erased, (SELECT "
             lite "json_group_array(json_array(hex(c.contact_id), c.claimed_at, c.dropped_at) ORDER BY c.place)"
             pg "coalesce(json_agg(json_build_array(c.contact_id, (extract(epoch FROM c.claimed_at) * 1000)::bigint,
                     (extract(epoch FROM c.dropped_at) * 1000)::bigint) ORDER BY c.place), '[]')"

@@ -20,15 +20,16 @@ pub(super) async fn commit(store: &Store, commits: &[TransitionCommit]) -> Store
     let shared = lock_tokens(&mut tx, commits).await?;
     let mut refused = Vec::new();
     for (place, commit) in commits.iter().enumerate() {
-        if !there.contains(&(commit.device, commit.owner)) {
-            continue;
-        }
+        let is_there = there.contains(&(commit.device, commit.owner));
         let is_newest = match &shared {
-            Some(tokens) => tokens.get(&commit.device) == Some(&commit.token),
+            // The row of a device that is gone is gone with it: it tells nothing of the token.
+            Some(tokens) => !is_there || tokens.get(&commit.device) == Some(&commit.token),
             None => store.owners.is_newest(commit.device, commit.token),
         };
         if !is_newest {
             refused.push(place);
+        }
+        if !is_newest || !is_there {
             continue;
         }
         keep_states(&mut tx, commit).await?;

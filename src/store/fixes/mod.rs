@@ -111,6 +111,15 @@ impl Fixes {
         rows.into_iter().map(StoredFix::try_from).collect()
     }
 
+    /// By which connections the newest position is read: on PostgreSQL those that emergencies use, on SQLite those of
+    /// everybody, since the file has no others that could stand in front.
+    fn newest_lane(&self) -> Lane {
+        match self.db {
+            Database::Lite(_) => Lane::Routine,
+            Database::Pg(_) => Lane::Emergency,
+        }
+    }
+
     async fn fix(&self, lane: Lane, question: Statement) -> Stored<Option<StoredFix>> {
         self.db.one::<FixRow>(lane, question).await?.map(StoredFix::try_from).transpose()
     }
@@ -195,7 +204,7 @@ impl FixStore for Fixes {
         let mut newest = None;
         for device in devices {
             let last = query(fixes!("WHERE device_id = $1 ORDER BY fixed_at DESC, seq DESC LIMIT 1"));
-            newest = later(newest, self.fix(Lane::Emergency, last.bind(*device)).await?);
+            newest = later(newest, self.fix(self.newest_lane(), last.bind(*device)).await?);
         }
         Ok(newest)
     }

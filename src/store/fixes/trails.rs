@@ -14,12 +14,15 @@ use async_trait::async_trait;
 /// Fixes dropped in one transaction; others write between two of them.
 const AT_ONCE: i64 = 1_000;
 
-/// Fixes of one device, `$1`, in the parts of trails, `$2` to `$4`. A fix may be in several trails: to have each once,
-/// `$select` is `SELECT DISTINCT`.
+/// Fixes of one device, `$1`, in the parts of trails, `$2` to `$4`. A fix may be in several trails: with `each
+/// once` it comes once, in the order of its key.
 macro_rules! of_trails {
-    ($select:literal $($rest:tt)+) => {
+    (each once $($rest:tt)+) => {
+        of_trails!(@ (pg "DISTINCT ON (t.fixed_at, t.seq) ") $($rest)+)
+    };
+    (@ ($($distinct:tt)*) $($rest:tt)+) => {
         sql!(
-            $select " t.device_id, t.fixed_at, t.seq, t.received_at, t.lat, t.lon, t.accuracy_m, t.altitude_m, t.speed_mps,
+            "SELECT " $($distinct)* "t.device_id, t.fixed_at, t.seq, t.received_at, t.lat, t.lon, t.accuracy_m, t.altitude_m, t.speed_mps,
                  t.course_deg, t.battery
              FROM trails t WHERE t.device_id = $1 AND EXISTS "
             lite "(SELECT 1 FROM json_each($2) p
@@ -28,6 +31,9 @@ macro_rules! of_trails {
                  WHERE t.emergency_id = p.id AND t.fixed_at BETWEEN p.starts AND p.ends) "
             $($rest)+
         )
+    };
+    ($($rest:tt)+) => {
+        of_trails!(@ () $($rest)+)
     };
 }
 
@@ -89,8 +95,8 @@ impl TrailStore for Fixes {
         for device in devices {
             let start = page_start(*device, from, after);
             let track = query(of_trails!(
-                "SELECT DISTINCT"
-                "AND (t.fixed_at, t.seq) > ($5, $6) AND t.fixed_at < $7 ORDER BY t.fixed_at, t.seq LIMIT $8"
+                each once "AND (t.fixed_at, t.seq) > ($5, $6) AND t.fixed_at < $7 "
+                lite "GROUP BY t.fixed_at, t.seq " "ORDER BY t.fixed_at, t.seq LIMIT $8"
             ));
             let track = of_parts(track, *device, parts);
             let track = track.bind(start.0).bind(start.1).bind(to).bind(limit);
@@ -104,8 +110,8 @@ impl TrailStore for Fixes {
     async fn newest_of_trail(&self, devices: &[DeviceId], parts: &[TrailPart]) -> Stored<Option<StoredFix>> {
         let mut newest = None;
         for device in devices {
-            let last = query(of_trails!("SELECT" "ORDER BY t.fixed_at DESC, t.seq DESC LIMIT 1"));
-            newest = later(newest, self.fix(Lane::Emergency, of_parts(last, *device, parts)).await?);
+            let last = query(of_trails!("ORDER BY t.fixed_at DESC, t.seq DESC LIMIT 1"));
+            newest = later(newest, self.fix(self.newest_lane(), of_parts(last, *device, parts)).await?);
         }
         Ok(newest)
     }

@@ -42,7 +42,19 @@ impl From<AccountRow> for Account {
     }
 }
 
-const ACCOUNT: &str = "SELECT * FROM accounts WHERE id = $1";
+/// A query of accounts.
+macro_rules! accounts {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, handle, password_hash, display_name, locale, time_zone, retention_ms, pin_hash, duress_hash,
+                 pin_failures, pin_locked_until
+             FROM accounts ",
+            $rest
+        )
+    };
+}
+
+const ACCOUNT: &str = accounts!("WHERE id = $1");
 
 /// Keeps a person's account as it is until the commit, so that only one at a time changes what they have; others may
 /// still refer to it.
@@ -98,7 +110,7 @@ pub(super) async fn create(db: &Database, account: &NewAccount) -> Stored<Accoun
 }
 
 pub(super) async fn by_handle(db: &Database, handle: &str) -> Stored<Option<Account>> {
-    let account = query("SELECT * FROM accounts WHERE handle = $1").bind(handle);
+    let account = query(accounts!("WHERE handle = $1")).bind(handle);
     Ok(db.one::<AccountRow>(Lane::Routine, account).await?.map(Account::from))
 }
 

@@ -57,7 +57,7 @@ pub(super) async fn forget(store: &Store, user: UserId, at: Timestamp) -> Stored
     }
     store.db.again(Lane::Routine, || last_step(store, user, at)).await?;
     if let Some(files) = store.files() {
-        sqlite::wipe_forgotten(files).await?;
+        sqlite::wipe_forgotten(files).await;
     }
     Ok(devices.into_iter().filter(|(_, removed)| removed.is_none()).map(|(id, _)| id).collect())
 }

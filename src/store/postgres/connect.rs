@@ -5,7 +5,7 @@ use super::fixes::Days;
 use crate::alerts::Lane;
 use crate::clock::Clock;
 use crate::error::{Fault, StoreError, Stored};
-use crate::store::failure::{READ, by, failure, read};
+use crate::store::failure::{READ, by, failure, found_key_taken, read};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::{ConnectOptions, Executor, FromRow, PgPool, Postgres};
@@ -56,7 +56,7 @@ where
     let tries = async {
         for _ in 1..TRIES {
             match use_case().await {
-                Err(error) if error.kind() == Fault::Conflict => {}
+                Err(error) if error.kind() == Fault::Conflict || found_key_taken(&error) => {}
                 done => return done,
             }
         }

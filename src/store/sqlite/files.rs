@@ -29,15 +29,20 @@ pub(in crate::store) async fn wipe(db: &Database) -> Stored<()> {
 
 /// Rewrites the files after somebody was forgotten. Forgotten they are since the commit: what is left of them in the gaps
 /// of a file must not fail the call.
-pub(in crate::store) async fn wipe_forgotten((main, fixes): (&Database, &Database)) -> Stored<()> {
-    if size(fixes).await? <= FORGOTTEN && size(main).await? <= FORGOTTEN {
-        if let Err(error) = finish_forgetting(main, fixes).await {
-            tracing::warn!(%error, "the files are rewritten at the next opening");
-        }
-    } else {
-        tracing::info!("the files are large: they are rewritten at the next opening");
+pub(in crate::store) async fn wipe_forgotten((main, fixes): (&Database, &Database)) {
+    match rewrite_small(main, fixes).await {
+        Ok(true) => {}
+        Ok(false) => tracing::info!("the files are large: they are rewritten at the next opening"),
+        Err(error) => tracing::warn!(%error, "the files are rewritten at the next opening"),
     }
-    Ok(())
+}
+
+async fn rewrite_small(main: &Database, fixes: &Database) -> Stored<bool> {
+    let small = size(fixes).await? <= FORGOTTEN && size(main).await? <= FORGOTTEN;
+    if small {
+        finish_forgetting(main, fixes).await?;
+    }
+    Ok(small)
 }
 
 /// Rewrites the files if somebody was forgotten since they were last rewritten.

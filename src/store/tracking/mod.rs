@@ -28,7 +28,7 @@ impl TrackingStore for Store {
         max_fences: u32,
         max_vertices: u32,
     ) -> Stored<FenceCreated> {
-        fences::create(&self.db, fence, max_fences, max_vertices).await
+        self.db.again(Lane::Routine, || fences::create(&self.db, fence, max_fences, max_vertices)).await
     }
     async fn fence(&self, owner: UserId, id: GeofenceId) -> Stored<Option<Geofence>> {
         fences::one(&self.db, owner, id).await

@@ -51,7 +51,9 @@ impl TryFrom<LinkRow> for TrustLink {
 /// Links with the names of both people.
 macro_rules! links {
     ($dialect:ident) => {
-        "SELECT l.*, s.display_name AS subject_name, c.display_name AS contact_name FROM links l
+        "SELECT l.id, l.subject_id, l.contact_id, l.scopes, l.tier, l.hears_duress, l.created_at, l.accepted_at, l.scopes_since,
+             l.expires_at, s.display_name AS subject_name, c.display_name AS contact_name
+         FROM links l
          JOIN accounts s ON s.id = l.subject_id JOIN accounts c ON c.id = l.contact_id "
     };
 }

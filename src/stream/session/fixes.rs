@@ -19,6 +19,8 @@ pub(super) struct Window {
     frames: u64,
     /// The highest `seq` that came in a frame.
     top: i64,
+    /// From where to where fixes came that were not taken: nothing from there on is acked before they came again.
+    missing: Option<(i64, i64)>,
     acked: i64,
 }
 
@@ -36,9 +38,40 @@ impl Window {
     /// Up to where every fix is on disk, if that is to be said now: after a change when something is still in flight only
     /// if it is news.
     fn durable(&self) -> Option<i64> {
-        let lowest = self.in_flight.iter().map(|(_, lowest)| *lowest).min();
+        let missing = self.missing.map(|(from, _)| from);
+        let lowest = self.in_flight.iter().map(|(_, lowest)| *lowest).chain(missing).min();
         let durable = lowest.map_or(self.top, |lowest| self.top.min(lowest - 1));
         (lowest.is_none() || durable > self.acked).then_some(durable)
+    }
+}
+
+/// The numbers that a fix can have.
+fn numbers(given: &[GivenFix]) -> impl Iterator<Item = i64> {
+    let number = |read: &GivenFix| match read {
+        Ok(raw) => Some(raw.seq),
+        Err((seq, _)) => *seq,
+    };
+    given.iter().filter_map(number).filter(|seq| (1..=MAX_SEQ).contains(seq))
+}
+
+impl Window {
+    /// These were not taken.
+    fn miss(&mut self, given: &[GivenFix]) {
+        let Some((low, high)) = numbers(given).min().zip(numbers(given).max()) else { return };
+        let (from, to) = self.missing.unwrap_or((low, high));
+        self.missing = Some((from.min(low), to.max(high)));
+    }
+
+    /// These were taken, perhaps for the second time.
+    fn have(&mut self, given: &[GivenFix]) {
+        let Some((low, high)) = numbers(given).min().zip(numbers(given).max()) else { return };
+        // A number that no fix can have must not swallow the acks of those that come after.
+        self.top = self.top.max(high);
+        if let Some((from, to)) = self.missing
+            && low <= from
+        {
+            self.missing = (high < to).then_some((from.max(high + 1), to));
+        }
     }
 }
 
@@ -64,11 +97,15 @@ impl Session {
                 self.out(Output::Do(Effect::Overtake));
                 self.check_fixes(given, retention, moment);
             }
-            Err(problem) => self.problem(&problem, None),
+            Err(problem) => {
+                self.window.miss(&given);
+                self.problem(&problem, None);
+            }
         }
     }
 
     fn check_fixes(&mut self, given: Vec<GivenFix>, retention: Duration, moment: &Moment) {
+        self.window.have(&given);
         let mut fixes = Vec::with_capacity(given.len());
         for read in given {
             let seq = match &read {
@@ -83,10 +120,6 @@ impl Session {
                     metrics::counter!("cima_fixes_rejected_total", "code" => refusal.code()).increment(1);
                     self.send(PlainFrame::Rejected { seq, code: refusal.code() });
                 }
-            }
-            // A number that no fix can have must not swallow the acks of those that come after.
-            if let Some(seq) = seq.filter(|s| (1..=MAX_SEQ).contains(s)) {
-                self.window.top = self.window.top.max(seq);
             }
         }
         let Some(lowest) = fixes.iter().map(|f| f.seq).min() else { return self.ack_if_idle() };
@@ -122,8 +155,10 @@ impl Session {
     }
 
     fn ack_if_idle(&mut self) {
-        if self.window.in_flight.is_empty() && self.window.top > 0 {
-            self.ack(self.window.top);
+        if self.window.in_flight.is_empty()
+            && let Some(seq) = self.window.durable().filter(|seq| *seq > 0)
+        {
+            self.ack(seq);
         }
     }
 

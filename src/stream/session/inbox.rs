@@ -1,6 +1,6 @@
 //! What a person is told: the welcome, the alerts of their inbox in order, and the emergencies they have part in.
 
-use super::{Ask, Effect, Moment, Output, Session};
+use super::{Ask, Effect, Moment, Output, Session, Work};
 use crate::alerts::{AlertError, AlertView, EmergencyView};
 use crate::error::Stored;
 use crate::problem::Problem;
@@ -70,7 +70,7 @@ impl Session {
     }
 
     pub(super) fn ask_inbox(&mut self) {
-        self.ask(Ask::Inbox { after: self.inbox.sent_to });
+        self.queue.push_back(Work::Inbox);
     }
 
     pub(super) fn send_emergency(&mut self, found: Result<Box<EmergencyView>, AlertError>, moment: &Moment) {

@@ -1,6 +1,6 @@
 //! When a session wakes up by itself: pings, a peer that is gone, a node that stops, and what is to be looked at again.
 
-use super::{Moment, Output, Peers, Session, Work};
+use super::{GrantFor, Moment, Output, Peers, Session, Work};
 use crate::stream::close::CloseCode;
 use crate::stream::protocol::PlainFrame;
 use std::time::Duration;
@@ -17,6 +17,9 @@ const ACK_TICK: Duration = Duration::from_millis(20);
 pub(super) struct Liveness {
     heard_at: Instant,
     pinged_at: Instant,
+    /// Pings since the peer was last heard. While a step takes long nothing is read, and nothing is pinged either: a
+    /// peer that was not listened to is not gone.
+    unanswered: u32,
     ticked_at: Instant,
     /// The node is stopping: when this socket closes.
     closes_at: Option<Instant>,
@@ -26,12 +29,13 @@ pub(super) struct Liveness {
 
 impl Liveness {
     pub(super) fn new(at: Instant) -> Self {
-        Self { heard_at: at, pinged_at: at, ticked_at: at, closes_at: None, resync_at: None }
+        Self { heard_at: at, pinged_at: at, unanswered: 0, ticked_at: at, closes_at: None, resync_at: None }
     }
 
     /// Anything came from the peer.
     pub(super) fn heard(&mut self, at: Instant) {
         self.heard_at = at;
+        self.unanswered = 0;
     }
 
     fn is_due_to_close(&self, at: Instant) -> bool {
@@ -79,19 +83,25 @@ impl Session {
         }
         if self.liveness.resync_at.is_some_and(|at| at <= moment.at) {
             self.liveness.resync_at = None;
-            self.resync();
+            self.resync(moment);
+            if moment.revoked.is_some() {
+                return;
+            }
         }
         if moment.at - self.liveness.pinged_at >= self.settings.heartbeat && !self.beat(moment) {
             return;
         }
-        self.queue.extend(self.positions.lapsed(moment).map(Work::Renew));
+        self.queue
+            .extend(self.positions.lapsed(moment).map(|subject| Work::Renew(subject, GrantFor::Renewal)));
         self.queue.extend(self.positions.silent(peers, moment.at).map(Work::ReadSilent));
     }
 
     /// A heartbeat; `false` if it was the last.
     fn beat(&mut self, moment: &Moment) -> bool {
         let heartbeat = self.settings.heartbeat;
-        if moment.at - self.liveness.heard_at > heartbeat * 2 + heartbeat / 2 && self.window.is_empty() {
+        let silent = moment.at - self.liveness.heard_at > heartbeat * 2 + heartbeat / 2;
+        if silent && self.liveness.unanswered >= 2 && self.window.is_empty() {
+            self.queue.clear();
             self.out(Output::Abandon);
             return false;
         }
@@ -100,6 +110,8 @@ impl Session {
             return false;
         }
         self.liveness.pinged_at = moment.at;
+        // Where no frame is read, no answer is either.
+        self.liveness.unanswered += u32::from(self.takes_frames(moment.at));
         self.out(Output::Ping);
         if self.reads() {
             self.ask_inbox();

@@ -6,8 +6,8 @@
 //!
 //! - `exchange`: what goes in and out; `questions`: what is asked, and what may be answered.
 //! - `frames`: what a client sends, and how often it may be malformed.
-//! - `emergencies`: raise, end, claim. Their questions go in front of everything that is queued, and nothing about fixes
-//!   (their window, their way in) is ever asked before one.
+//! - `emergencies`: raise, end, claim. Their questions go in front of everything that is queued here. What the loop has
+//!   begun it finishes first, so a raise waits for the step before it.
 //! - `fixes`: the window of fixes that are handed over and not yet on disk.
 //! - `inbox`: welcome, alerts, `resume`, open emergencies.
 //! - `positions`: who is watched by which grant.
@@ -64,11 +64,13 @@ enum Work {
     /// Decided already.
     Out(Output),
     /// Ask again whether this person's position may be seen.
-    Renew(UserId),
+    Renew(UserId, GrantFor),
     /// Show a position that came. If its grant is over by then, that is renewed first.
     Position(UserId, Sealed),
     /// Show it, if it may be seen then.
     Show(UserId, Sealed),
+    /// Read the inbox from where it was sent to by then.
+    Inbox,
     /// Read the newest position of somebody of whom nothing was heard.
     ReadSilent(UserId),
 }
@@ -126,7 +128,8 @@ impl Session {
         while let Some(work) = self.queue.pop_front() {
             let output = match work {
                 Work::Out(output) => Some(output),
-                Work::Renew(subject) => self.renew_grant(subject),
+                Work::Renew(subject, why) => self.renew_grant(subject, why),
+                Work::Inbox => Some(Output::Ask(Ask::Inbox { after: self.inbox.sent_to })),
                 Work::Position(subject, sealed) => self.position(subject, sealed, moment),
                 Work::Show(subject, sealed) => self.show(subject, &sealed, moment),
                 Work::ReadSilent(subject) => self.read_silent(subject, moment),
@@ -160,7 +163,9 @@ impl Session {
             Answer::Ingested(taken) => session.ingested(taken),
             Answer::Visibility { subject, why, grant } => session.granted(subject, why, grant, moment),
             Answer::Newest { grant, why, newest } => session.newest_read(&grant, why, newest, moment),
-            Answer::Disclosed { grant, newest, recorded } => session.disclosed(&grant, *newest, recorded),
+            Answer::Disclosed { grant, newest, recorded } => {
+                session.disclosed(&grant, *newest, recorded, moment);
+            }
         });
     }
 
@@ -186,7 +191,8 @@ impl Session {
         if waiting.resync {
             self.renew_all_grants();
         } else {
-            self.queue.extend(waiting.visibility.into_iter().map(Work::Renew));
+            let changed = |subject| Work::Renew(subject, GrantFor::Changed);
+            self.queue.extend(waiting.visibility.into_iter().map(changed));
         }
         self.queue
             .extend(waiting.positions.into_iter().map(|(subject, sealed)| Work::Position(subject, sealed)));
@@ -208,7 +214,10 @@ impl Session {
     }
 
     /// Everything may have changed: hints were lost.
-    fn resync(&mut self) {
+    fn resync(&mut self, moment: &Moment) {
+        if let Some(revoked) = moment.revoked {
+            return self.close(closed_for(revoked));
+        }
         self.look_at_inbox_anew();
         self.renew_all_grants();
     }

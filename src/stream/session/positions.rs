@@ -6,6 +6,7 @@ use crate::bus::Sealed;
 use crate::clock::{Monotonic, Timestamp};
 use crate::error::Stored;
 use crate::id::UserId;
+use crate::problem::Code;
 use crate::stream::protocol::PlainFrame;
 use crate::tracking::{Position, StoredFix};
 use crate::trust::{Basis, Grant, LEASE};
@@ -94,7 +95,8 @@ impl Session {
         }
         let told = std::mem::replace(&mut self.positions.told_expired, true);
         let detail = || "positions need a current token; send a token frame".to_owned();
-        let error = || PlainFrame::Error { code: "token_expired", detail: detail(), emergency: None };
+        let code = Code::TokenExpired.word();
+        let error = || PlainFrame::Error { code, detail: detail(), emergency: None };
         Err((!told).then(|| Output::Send(error().into())))
     }
 
@@ -104,7 +106,7 @@ impl Session {
             return self.queue.extend(told.map(Work::Out));
         }
         if self.positions.subscriptions.len() >= MAX_WATCHED && self.positions.get(subject).is_none() {
-            return self.refuse("limit_reached", "a socket watches at most 100 people", None);
+            return self.refuse(Code::LimitReached.word(), "a socket watches at most 100 people", None);
         }
         // Heard before the newest is read, so that none is missed in between.
         self.out(Output::Do(Effect::Listen(subject)));
@@ -128,8 +130,14 @@ impl Session {
         let grant = match grant {
             Ok(grant) => grant,
             Err(error) => {
-                // A store that does not answer grants nothing, and ends nothing either.
+                // A store that does not answer grants nothing, and ends nothing either. What may have changed is not shown
+                // before it was looked up: each tick asks again.
                 tracing::warn!(%error, "a grant could not be looked up; nothing is shown");
+                if why == GrantFor::Changed
+                    && let Some(subscription) = self.positions.get(subject)
+                {
+                    subscription.leased_until = moment.monotonic;
+                }
                 if why == GrantFor::Watch {
                     if watched.is_none() {
                         self.out(Output::Do(Effect::Unlisten(subject)));
@@ -141,7 +149,7 @@ impl Session {
         };
         match (why, grant, watched) {
             // It was unwatched meanwhile.
-            (GrantFor::Renewal, _, None) => {}
+            (GrantFor::Renewal | GrantFor::Changed, _, None) => {}
             (_, None, _) => {
                 self.positions.remove(subject);
                 self.out(Output::Do(Effect::Unlisten(subject)));
@@ -153,7 +161,7 @@ impl Session {
                 self.positions.insert(Subscription { subject, grant, leased_until, heard_at, shown: None });
                 self.ask(Ask::Newest { grant, why: NewestFor::Grant });
             }
-            (GrantFor::Renewal, Some(grant), Some(before)) => {
+            (GrantFor::Renewal | GrantFor::Changed, Some(grant), Some(before)) => {
                 if let Some(subscription) = self.positions.get(subject) {
                     (subscription.grant, subscription.leased_until) = (grant, moment.monotonic + LEASE);
                 }
@@ -169,16 +177,17 @@ impl Session {
     }
 
     /// Who may see this person may have changed.
-    pub(super) fn renew_grant(&mut self, subject: UserId) -> Option<Output> {
+    pub(super) fn renew_grant(&mut self, subject: UserId, why: GrantFor) -> Option<Output> {
         let watching = match self.positions.get(subject)?.grant.basis() {
             Basis::Emergency(id) => Some(id),
             Basis::Own | Basis::LiveLocation => None,
         };
-        Some(Output::Ask(Ask::Visibility { subject, watching, why: GrantFor::Renewal }))
+        Some(Output::Ask(Ask::Visibility { subject, watching, why }))
     }
 
     pub(super) fn renew_all_grants(&mut self) {
-        self.queue.extend(self.positions.subjects().map(Work::Renew));
+        let renew = |subject| Work::Renew(subject, GrantFor::Renewal);
+        self.queue.extend(self.positions.subjects().map(renew));
     }
 
     /// A position came for somebody who is watched, and what was to be looked at before it was looked at.
@@ -188,16 +197,22 @@ impl Session {
         if subscription.holds(moment) {
             return self.show(subject, &sealed, moment);
         }
-        self.ahead(|session| session.queue.extend([Work::Renew(subject), Work::Show(subject, sealed)]));
+        let renew = Work::Renew(subject, GrantFor::Renewal);
+        self.ahead(|session| session.queue.extend([renew, Work::Show(subject, sealed)]));
         None
     }
 
     pub(super) fn show(&mut self, subject: UserId, sealed: &Sealed, moment: &Moment) -> Option<Output> {
-        let grant = self.positions.get(subject).filter(|s| s.holds(moment))?.grant;
+        let subscription = self.positions.get(subject).filter(|s| s.holds(moment))?;
+        let (grant, shown) = (subscription.grant, subscription.shown);
         if let Err(told) = self.is_current(moment) {
             return told;
         }
         let newest = Position::open(sealed).and_then(|position| position.reveal(&grant).cloned())?;
+        // It was read from the store just before it came.
+        if shown == Some(newest.fix.order()) {
+            return None;
+        }
         Some(Output::Ask(Ask::Disclose { grant, newest: Box::new(newest) }))
     }
 
@@ -236,15 +251,27 @@ impl Session {
         }
     }
 
-    /// Sends one position. What cannot be recorded as disclosed is not shown.
-    pub(super) fn disclosed(&mut self, grant: &Grant, newest: StoredFix, recorded: Stored<()>) {
+    /// Sends one position. What cannot be recorded as disclosed is not shown, nor is what may not be seen any more by the
+    /// time it is recorded.
+    pub(super) fn disclosed(
+        &mut self,
+        grant: &Grant,
+        newest: StoredFix,
+        recorded: Stored<()>,
+        moment: &Moment,
+    ) {
         if let Err(error) = recorded {
             tracing::error!(%error, "a disclosure could not be recorded; the position is not shown");
             return;
         }
-        if let Some(subscription) = self.positions.get(grant.subject()) {
-            subscription.shown = subscription.shown.max(Some(newest.fix.order()));
+        if let Err(told) = self.is_current(moment) {
+            return self.queue.extend(told.map(Work::Out));
         }
+        let Some(subscription) = self.positions.get(grant.subject()) else { return };
+        if !subscription.holds(moment) || !grant.holds(moment.now) {
+            return;
+        }
+        subscription.shown = subscription.shown.max(Some(newest.fix.order()));
         self.send(PlainFrame::Position {
             user: grant.subject(),
             device: newest.device,

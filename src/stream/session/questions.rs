@@ -17,8 +17,10 @@ use std::time::Duration;
 pub(in crate::stream) enum GrantFor {
     /// A `watch` begins.
     Watch,
-    /// It is to be renewed, or may have ended.
+    /// Its lease is over, or hints were lost.
     Renewal,
+    /// A hint said that it may have changed: it is not believed any more until it was looked up.
+    Changed,
 }
 
 /// Why a newest position is read.
@@ -30,7 +32,7 @@ pub(in crate::stream) enum NewestFor {
     Silence,
 }
 
-/// A question, each with what its [`Answer`] brings back, so that answers need no order.
+/// A question, each with what its [`Answer`] brings back. The loop answers each before it gives the next input.
 pub(in crate::stream) enum Ask {
     /// What `welcome` says; of the inbox only if it may be read.
     Welcome {

@@ -18,7 +18,7 @@ const CHANGING: i64 = 0x63_696d_615f_6461;
 /// A day may get fixes again so long after it, and is not dropped before.
 const RESTING: Duration = Duration::from_secs(2 * 86_400);
 
-/// Which days are known to be there.
+/// Which days are known to be there. They are made and dropped over the connections of fixes, so nobody else waits.
 pub(in crate::store) struct Days {
     known: Mutex<BTreeSet<i64>>,
     clock: Clock,

@@ -96,6 +96,21 @@ fn a_store_that_does_not_answer_opens_no_way_in_and_the_next_frame_asks_again() 
 }
 
 #[test]
+fn what_was_not_taken_is_not_acked_by_what_came_after_it() {
+    let mut rig = Rig::welcomed();
+    let now = rig.now();
+    rig.node.fails = true;
+    rig.frame(fixes(&[1, 2, 3], now));
+    rig.node.fails = false;
+    rig.frame(fixes(&[4], now));
+    assert!(rig.mail(|m| m.written(1, 1, Recorded::default())).iter().all(|said| said == "acked 0"));
+    rig.frame(fixes(&[1, 2], now));
+    assert_eq!(rig.mail(|m| m.written(2, 2, Recorded::default())), ["acked 2"]);
+    rig.frame(fixes(&[3], now));
+    assert_eq!(rig.mail(|m| m.written(3, 1, Recorded::default())), ["acked 4"]);
+}
+
+#[test]
 fn what_a_stopping_node_does_not_take_is_never_acked() {
     let mut rig = Rig::welcomed();
     let now = rig.now();

@@ -1,7 +1,8 @@
 //! Pings, dead peers and drains.
 
 use super::node::{BO, fixes};
-use super::rig::{HEARTBEAT, Rig};
+use super::rig::{FIRST, HEARTBEAT, Rig};
+use crate::identity::Revoked;
 use crate::stream::session::{Input, Peers, Session};
 use crate::tracking::Recorded;
 use std::time::Duration;
@@ -38,7 +39,42 @@ fn a_peer_that_is_not_read_is_not_held_to_say_anything() {
         assert_eq!(rig.tick(Peers::None)[0], "ping");
     }
     rig.mail(|m| m.written(1, 4, Recorded::default()));
+    // From here on it could be heard.
+    assert_eq!(rig.tick(Peers::None)[0], "ping");
+    assert_eq!(rig.tick(Peers::None)[0], "ping");
     assert_eq!(rig.tick(Peers::None), ["gone"]);
+}
+
+#[test]
+fn a_step_that_took_long_lets_no_peer_die_unheard() {
+    let mut rig = Rig::welcomed();
+    assert_eq!(rig.tick(Peers::None)[0], "ping");
+    rig.pass(HEARTBEAT * 4);
+    assert_eq!(rig.give(Input::Tick(Peers::None))[0], "ping", "its pong waits in the socket's buffer");
+    rig.give(Input::Beat);
+    assert_eq!(rig.tick(Peers::None)[0], "ping");
+}
+
+#[test]
+fn after_lost_hints_a_revoked_caller_reads_nothing() {
+    let mut rig = Rig::welcomed();
+    rig.node.fails = true;
+    rig.mail(|m| m.inbox());
+    (rig.node.fails, rig.revoked) = (false, Some(Revoked::Session(FIRST)));
+    assert_eq!(rig.tick(Peers::None), ["close 4401: the session ended"]);
+}
+
+#[test]
+fn a_page_that_two_reasons_ask_for_is_sent_once() {
+    let mut rig = Rig::welcomed();
+    rig.node.fails = true;
+    rig.pass(HEARTBEAT - Duration::from_secs(1));
+    rig.mail(|m| m.inbox());
+    rig.node.fails = false;
+    rig.node.inbox.push(false);
+    rig.pass(Duration::from_secs(1));
+    let said = rig.give(Input::Tick(Peers::None));
+    assert_eq!(said.iter().filter(|s| s.starts_with("alert")).count(), 1, "{said:?}");
 }
 
 #[test]

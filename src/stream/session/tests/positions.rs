@@ -62,8 +62,33 @@ fn a_store_that_does_not_answer_grants_nothing_and_ends_nothing() {
     rig.node.fails = true;
     assert_eq!(rig.mail(|m| m.visibility(BO)), ["ask grant b0"]);
     assert_eq!(watch(&mut rig, BO), ["listen b0", "ask grant b0", "error unavailable"]);
+    // What may have changed is believed no more; hints that were lost say nothing of this grant.
+    assert_eq!(rig.mail(|m| m.position(BO, sealed(BO, 2))), ["ask grant b0"]);
+    rig.node.fails = false;
+    assert!(rig.tick(Peers::None).contains(&"ask grant b0".to_owned()), "it is looked up again soon");
+    let said = rig.mail(|m| m.position(BO, sealed(BO, 3)));
+    assert_eq!(said, ["ask disclose 3", "position b0 3 live_location"]);
+    rig.node.fails = true;
+    rig.mail(|m| m.resync());
+    let said = rig.mail(|m| m.position(BO, sealed(BO, 4)));
+    assert_eq!(said, ["ask disclose 4", "position b0 4 live_location"], "the lease holds");
+}
+
+#[test]
+fn a_grant_that_ends_while_its_disclosure_is_recorded_shows_nothing() {
+    let mut rig = Rig::welcomed();
+    let end = rig.now() + SECOND_S * 2;
+    rig.node.trust_live_until(BO, end);
+    watch(&mut rig, BO);
+    rig.node.takes = SECOND_S * 3;
     let said = rig.mail(|m| m.position(BO, sealed(BO, 2)));
-    assert_eq!(said, ["ask disclose 2", "position b0 2 live_location"], "the lease holds");
+    assert_eq!(said, ["ask disclose 2"], "a row too many harms nobody");
+}
+
+#[test]
+fn what_was_read_and_then_comes_is_shown_once() {
+    let mut rig = watching();
+    assert!(rig.mail(|m| m.position(BO, sealed(BO, 1))).is_empty());
 }
 
 #[test]
