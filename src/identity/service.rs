@@ -216,7 +216,7 @@ impl Identity {
             Rotation::Rotated | Rotation::Repeated => self.tokens(&session, generation + 1, now),
             Rotation::Reused => {
                 tracing::warn!(session = %id, "a refresh token was used again; the session is ended");
-                self.believe_no_more(Revoked::Session(id));
+                self.refuse_tokens_of(Revoked::Session(id));
                 Err(refused)
             }
             Rotation::Gone => Err(refused),
@@ -241,7 +241,7 @@ impl Identity {
         self.revocations.revoked(caller)
     }
 
-    fn believe_no_more(&self, revoked: Revoked) {
+    fn refuse_tokens_of(&self, revoked: Revoked) {
         self.revocations.add(revoked);
         self.bus.publish(revoked.event());
     }
@@ -293,7 +293,7 @@ impl Identity {
     pub async fn sign_out(&self, caller: &Caller) -> Result<(), IdentityError> {
         let session = caller.session().ok_or(IdentityError::Forbidden("a distress token has no session"))?;
         self.store.end_session(session, self.clock.now()).await?;
-        self.believe_no_more(Revoked::Session(session));
+        self.refuse_tokens_of(Revoked::Session(session));
         Ok(())
     }
 
@@ -443,7 +443,7 @@ impl Identity {
         self.device(user, device).await?;
         let removed = self.store.remove_device(user, device, self.clock.now()).await;
         // A store that did not answer in time may have done it all the same: to refuse its tokens is the safe side.
-        self.believe_no_more(Revoked::Device(device));
+        self.refuse_tokens_of(Revoked::Device(device));
         removed?;
         Ok(())
     }
@@ -454,7 +454,7 @@ impl Identity {
     /// When the store failed; a repeat completes it.
     pub async fn forget(&self, user: UserId) -> Result<(), IdentityError> {
         for device in self.store.forget(user, self.clock.now()).await? {
-            self.believe_no_more(Revoked::Device(device));
+            self.refuse_tokens_of(Revoked::Device(device));
         }
         Ok(())
     }
