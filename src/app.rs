@@ -1,4 +1,4 @@
-//! The one place that wires: from settings to a node that serves, and from a stop to a folder that is whole.
+//! The one place that puts a node together from its settings, and that stops it so that nothing is lost.
 
 mod push;
 
@@ -17,7 +17,7 @@ use crate::runtime::{Pace, Tasks};
 use crate::services::{Check, Readiness, Services};
 use crate::store::{self, Stores};
 use crate::stream::{Registry, Stream, StreamSettings, start_poll};
-use crate::tracking::{FixStore, Folding, Kept, Tracking};
+use crate::tracking::{Evaluation, FixStore, Kept, Tracking};
 use crate::trust::Trust;
 use crate::{http, telemetry};
 use anyhow::{Context, bail};
@@ -41,16 +41,16 @@ const LEDGER: Duration = Duration::from_secs(5);
 const SPREAD: f64 = 0.8;
 /// For asking who has part in an open emergency when the node stops.
 const ASKING: Duration = Duration::from_secs(1);
-/// Between foldings of what was measured.
-const FOLD: Duration = Duration::from_secs(5);
-/// Between looks for sockets that are still closing.
+/// Between two upkeeps of the metrics.
+const METRICS: Duration = Duration::from_secs(5);
+/// Between two checks for sockets that are still closing.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// A running node.
 pub struct Node {
     /// Where it listens.
     pub addr: SocketAddr,
-    /// Its rooms.
+    /// The services of its domains.
     pub services: Services,
     registry: Arc<Registry>,
     tasks: Tasks,
@@ -103,9 +103,9 @@ impl Node {
         let settings = push::settings(&config.push)?;
         let lock = lock_data_dir(&config.data_dir)?;
         let key = signing_key(config)?;
-        let place = config.place();
-        let stores = store::open(&place, clock.clone()).await;
-        let stores = Arc::new(stores.with_context(|| format!("{place} cannot be opened"))?);
+        let backend = config.backend();
+        let stores = store::open(&backend, clock.clone()).await;
+        let stores = Arc::new(stores.with_context(|| format!("{backend} cannot be opened"))?);
         let tasks = Tasks::default();
         let bus = bus(config, &clock, &tasks)?;
         let journal = journal(config, &stores, &tasks).await?;
@@ -118,8 +118,8 @@ impl Node {
             Identity::start(stores.identity.clone(), hasher, key, bus.clone(), clock.clone()).await?;
         let identity = Arc::new(identity);
         let trust = Arc::new(Trust::new(stores.trust.clone(), bus.clone(), clock.clone()));
-        let folds = roles.has(Role::Tracking);
-        let folding = folds.then(|| Folding {
+        let evaluates = roles.has(Role::Tracking);
+        let evaluation = evaluates.then(|| Evaluation {
             sink: Engine::start(stores.alerts.clone(), bus.clone(), &tasks),
             zones: stores.zones.clone(),
             zone_sink: start_zones(stores.alerts.clone(), bus.clone(), &tasks),
@@ -127,7 +127,7 @@ impl Node {
         let tracking = Tracking::start(
             stores.tracking.clone(),
             fixes,
-            folding,
+            evaluation,
             bus.clone(),
             clock.clone(),
             kept(config),
@@ -160,13 +160,13 @@ impl Node {
             services.alerts.start_timers(&tasks);
             services.alerts.start_retention(&tasks);
         }
-        if roles.has_door() {
+        if roles.serves_people() {
             services.identity.start_revocations(&tasks);
             start_ledger(&services, &tasks);
         }
         start_metrics(roles, &tasks);
         let registry = Arc::new(Registry::default());
-        if folds {
+        if evaluates {
             if services.bus.is_shared() {
                 services.tracking.start_living(&tasks);
             }
@@ -232,7 +232,7 @@ impl Node {
         {
             tracing::warn!(%error, "the next start moves the rest of the journal to the store");
         }
-        if let Err(error) = stores.tracking.node_ends(node).await {
+        if let Err(error) = stores.tracking.end_node(node).await {
             tracing::warn!(%error, "the other nodes notice by themselves that this one is gone");
         }
         stores.close().await;
@@ -247,12 +247,12 @@ impl Node {
     }
 }
 
-/// Folds what a stop left unfolded.
+/// Evaluates the fences for fixes that a stop came before.
 async fn recover(services: &Services, journal: Option<&Journal>) -> anyhow::Result<()> {
     let brought = journal.map(|journal| journal.brought().clone()).unwrap_or_default();
     let recovered = services.tracking.recover(&brought).await?;
     if recovered > 0 {
-        tracing::info!(people = recovered, "fixes from before the stop are folded now");
+        tracing::info!(people = recovered, "fences are evaluated now for fixes from before the stop");
     }
     Ok(())
 }
@@ -301,8 +301,8 @@ async fn listen(
     Ok(addr)
 }
 
-/// The journal in front of the embedded store's fixes. Nodes of one database have none: what one of them acked is what
-/// all of them read.
+/// The journal in front of the embedded store's fixes. Nodes that share a database have none: what one of them acked must
+/// be what all of them read.
 async fn journal(config: &Config, stores: &Stores, tasks: &Tasks) -> anyhow::Result<Option<Arc<Journal>>> {
     if config.database_url.is_some() {
         return Ok(None);
@@ -311,7 +311,7 @@ async fn journal(config: &Config, stores: &Stores, tasks: &Tasks) -> anyhow::Res
     Ok(Some(Journal::open(&folder, stores.fixes.clone(), Limits::default(), tasks).await?))
 }
 
-/// The wire to other nodes, if there are any.
+/// The bus, over Redis if there are other nodes.
 fn bus(config: &Config, clock: &Clock, tasks: &Tasks) -> anyhow::Result<Bus> {
     match &config.redis_url {
         Some(url) => {
@@ -321,13 +321,13 @@ fn bus(config: &Config, clock: &Clock, tasks: &Tasks) -> anyhow::Result<Bus> {
     }
 }
 
-/// Folds what was measured into its buckets, also where nobody asks for the metrics: until then each value is kept.
+/// Sums up what was measured, also where nobody asks for the metrics: until then every single value is kept.
 fn start_metrics(roles: Roles, tasks: &Tasks) {
     for role in roles.iter() {
         metrics::gauge!("cima_role", "role" => role.word()).set(1.0);
     }
     let Some(metrics) = telemetry::metrics() else { return };
-    tasks.every("metrics", Pace::of(FOLD).later(), move || async move {
+    tasks.every("metrics", Pace::of(METRICS).later(), move || async move {
         let alive = tokio::runtime::Handle::current().metrics().num_alive_tasks();
         metrics::gauge!("cima_tasks").set(alive as f64);
         metrics.run_upkeep();

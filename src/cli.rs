@@ -105,17 +105,19 @@ async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
 }
 
 async fn migrate(config: &Config) -> anyhow::Result<ExitCode> {
-    let place = config.place();
-    store::migrate(&place, Clock::system()).await.with_context(|| format!("{place} was left as it was"))?;
-    println!("{place} is up to date");
+    let backend = config.backend();
+    store::migrate(&backend, Clock::system())
+        .await
+        .with_context(|| format!("{backend} was left as it was"))?;
+    println!("{backend} is up to date");
     Ok(ExitCode::SUCCESS)
 }
 
 async fn replay(config: &Config) -> anyhow::Result<ExitCode> {
     let clock = Clock::system();
-    let place = config.place();
+    let backend = config.backend();
     let stores =
-        store::open(&place, clock.clone()).await.with_context(|| format!("{place} cannot be opened"))?;
+        store::open(&backend, clock.clone()).await.with_context(|| format!("{backend} cannot be opened"))?;
     let replayed = stores.push.replay_pushes(clock.now()).await;
     stores.close().await;
     println!("{} pushes are due again", replayed?);

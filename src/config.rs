@@ -2,7 +2,7 @@
 //! the default. With none set a node runs whole in one process on an embedded store.
 
 use crate::role::Roles;
-use crate::store::Place;
+use crate::store::Backend;
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -29,7 +29,8 @@ pub struct Config {
     /// this node keeps it in files in the data folder.
     #[arg(long, env = "CIMA_DATABASE_URL", hide_env_values = true)]
     pub database_url: Option<String>,
-    /// Where nodes ring each other: `redis://host:6379`, or `rediss://` for TLS. Without it this node is alone.
+    /// The Redis through which nodes tell each other where to look: `redis://host:6379`, or `rediss://` for TLS. Without it
+    /// this node is alone.
     #[arg(long, env = "CIMA_REDIS_URL", hide_env_values = true)]
     pub redis_url: Option<String>,
     /// How long fixes are kept, in seconds, unless a person chose otherwise.
@@ -127,10 +128,10 @@ pub struct PushConfig {
 
 impl Config {
     /// Where everything is kept.
-    pub fn place(&self) -> Place {
+    pub fn backend(&self) -> Backend {
         match &self.database_url {
-            Some(url) => Place::Database(url.clone()),
-            None => Place::Folder(self.data_dir.clone()),
+            Some(url) => Backend::Database(url.clone()),
+            None => Backend::Folder(self.data_dir.clone()),
         }
     }
 

@@ -152,7 +152,7 @@ fn open_files() -> Finding {
 }
 
 async fn store(config: &Config, clock: &Clock) -> Finding {
-    let stores = match store::open(&config.place(), clock.clone()).await {
+    let stores = match store::open(&config.backend(), clock.clone()).await {
         Ok(stores) => stores,
         Err(error) => return Bad(error.to_string()),
     };
@@ -171,7 +171,7 @@ async fn redis(config: &Config) -> Finding {
     let Some(url) = &config.redis_url else { return Good("none; this node is alone".into()) };
     match bus::reach(url).await {
         Ok(()) => Good("it answers".into()),
-        // A node starts without it, and looks into the store for what it does not hear.
+        // A node starts without it, and polls the store for what it does not hear.
         Err(error @ BusError::Silent(_)) => {
             Look(format!("{error}; what other nodes do shows late until it does"))
         }

@@ -1,5 +1,5 @@
-//! Refusals as clients see them, on every transport: a code to act on and a detail for a person (RFC 9457 over REST, an `error`
-//! frame on the stream).
+//! Refusals as clients see them, on every transport: a code to act on and a detail for a person (RFC 9457 over REST, an
+//! `error` frame on the stream).
 //!
 //! Each domain's refusal is mapped here, in `mapping`, and nowhere else; what lies behind a failure is logged there, once,
 //! and never shown.

@@ -4,17 +4,17 @@
 //! | role | answers | and does |
 //! |---|---|---|
 //! | `api` | `/v1/...` but the stream and fixes | |
-//! | `tracking` | `/v1/stream`, `/v1/locations`, `/v1/emergencies/...` | folds fixes through fences, rings its sockets |
+//! | `tracking` | `/v1/stream`, `/v1/locations`, `/v1/emergencies/...` | evaluates fences, wakes its sockets |
 //! | `alerts` | | fires countdowns, expiry and check-ins; deletes what has had its time |
 //! | `push` | | hands deliveries to the providers |
 //! | every node | `/livez`, `/readyz`, `/metrics`, `/.well-known/jwks.json`, the documents | records what it accepts |
 //!
 //! **An emergency depends on no role.** Both roles that phones speak to accept one: a phone raises where it is connected.
-//! Whoever accepts it stores it with its alerts and pushes in one transaction; the bell wakes the nodes that fire its timers
-//! and push it, and they look anyway. Every node needs the store to be ready, and nothing else.
+//! Whoever accepts it stores it with its alerts and pushes in one transaction. A hint on the bus wakes the nodes that fire
+//! its timers and push it, and they poll the store anyway. Every node needs the store to be ready, and nothing else.
 //!
-//! Of a path that this node does not answer it says so with 421 and the role that does: the router in front of the nodes
-//! is not set up as `k8s/base/ingress.yaml` is.
+//! A path that another role answers is refused with 421 and the name of that role. It means that the router in front of
+//! the nodes is not set up as `k8s/base/ingress.yaml` is.
 
 use std::fmt;
 use std::str::FromStr;
@@ -97,7 +97,7 @@ impl Roles {
         Self(Role::Api.bit() | Role::Tracking.bit() | Role::Alerts.bit() | Role::Push.bit());
     const API: Self = Self(Role::Api.bit());
     const TRACKING: Self = Self(Role::Tracking.bit());
-    const BOTH_DOORS: Self = Self(Role::Api.bit() | Role::Tracking.bit());
+    const API_AND_TRACKING: Self = Self(Role::Api.bit() | Role::Tracking.bit());
 
     /// Whether it is one of them.
     pub const fn has(self, role: Role) -> bool {
@@ -107,16 +107,16 @@ impl Roles {
     pub fn iter(self) -> impl Iterator<Item = Role> {
         Role::ALL.into_iter().filter(move |role| self.has(*role))
     }
-    /// Whether people and their phones speak to the node.
-    pub const fn has_door(self) -> bool {
-        self.0 & Self::BOTH_DOORS.0 != 0
+    /// Whether people and their phones connect to the node.
+    pub const fn serves_people(self) -> bool {
+        self.0 & Self::API_AND_TRACKING.0 != 0
     }
 
     /// The roles that answer a path: any of them does.
     fn answering(path: &str) -> Self {
         match path {
             "/v1/stream" | "/v1/locations" => Self::TRACKING,
-            _ if path == "/v1/emergencies" || path.starts_with("/v1/emergencies/") => Self::BOTH_DOORS,
+            _ if path == "/v1/emergencies" || path.starts_with("/v1/emergencies/") => Self::API_AND_TRACKING,
             _ if path.starts_with("/v1/") => Self::API,
             _ => Self::ALL,
         }

@@ -1,4 +1,4 @@
-//! What the doors stand before: the services of the rooms, made once by `app`.
+//! What the transports call: the services of the domains, made once by `app`.
 
 use crate::alerts::Alerts;
 use crate::bus::Bus;
@@ -23,7 +23,7 @@ pub struct Services {
     pub alerts: Arc<Alerts>,
     /// Where people are reached.
     pub push: Arc<Push>,
-    /// The bell.
+    /// Publish and subscribe.
     pub bus: Bus,
     /// The time.
     pub clock: Clock,

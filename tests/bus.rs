@@ -1,5 +1,5 @@
 //! The bus between nodes over a real Redis: what it carries, and what becomes of it when Redis dies, hangs, is started
-//! empty, or when a road to it falls silent.
+//! empty, or when a connection to it falls silent.
 
 #![expect(clippy::unwrap_used, reason = "a Redis that does not answer has failed the test")]
 
@@ -19,7 +19,7 @@ use tokio::sync::broadcast::Receiver;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
-/// Bells come again this soon after Redis is back, or a silent road was left.
+/// Hints arrive again this soon after Redis is back, or after a silent connection was given up.
 const HEALED: Duration = Duration::from_secs(6);
 
 fn user(n: u128) -> UserId {
@@ -55,7 +55,7 @@ impl End {
     }
 
     async fn trusts(&self) {
-        until("the bell is trusted", || !self.bus.is_suspect()).await;
+        until("the bus is trusted", || !self.bus.is_suspect()).await;
     }
 
     /// Waits for an event, past all others.
@@ -82,8 +82,8 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
-/// Rings from one end until the other hears, or the time is over.
-async fn rings_through(from: &End, to: &mut End, time: Duration) -> bool {
+/// Publishes at one end until the other hears, or the time is over.
+async fn reaches(from: &End, to: &mut End, time: Duration) -> bool {
     static COUNT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1_000);
     let end = Instant::now() + time;
     while Instant::now() < end {
@@ -221,7 +221,7 @@ async fn who_is_watched_is_said_again_to_nodes_that_come_later() {
 async fn a_killed_redis_is_found_again_and_everybody_looks() {
     let mut redis = Redis::start().await;
     let (a, mut b) = two(&redis).await;
-    assert!(rings_through(&a, &mut b, DEADLINE).await);
+    assert!(reaches(&a, &mut b, DEADLINE).await);
     redis.kill();
     until("both ends are suspect", || a.bus.is_suspect() && b.bus.is_suspect()).await;
     // Far more than may wait: nobody blocks, and memory is bounded by the queue.
@@ -232,7 +232,7 @@ async fn a_killed_redis_is_found_again_and_everybody_looks() {
     redis.start_empty().await;
     let back = Instant::now();
     b.hears(&Event::Resync).await;
-    assert!(rings_through(&a, &mut b, HEALED).await, "bells do not come again");
+    assert!(reaches(&a, &mut b, HEALED).await, "hints do not arrive again");
     assert!(back.elapsed() < HEALED, "{:?}", back.elapsed());
     a.stop().await;
     b.stop().await;
@@ -253,7 +253,7 @@ async fn a_redis_that_hangs_is_suspect_and_then_trusted_again() {
     b.hears(&emergency).await;
     a.trusts().await;
     b.trusts().await;
-    assert!(rings_through(&a, &mut b, HEALED).await, "bells do not come again");
+    assert!(reaches(&a, &mut b, HEALED).await, "hints do not arrive again");
     assert!(back.elapsed() < HEALED, "{:?}", back.elapsed());
     a.stop().await;
     b.stop().await;
@@ -266,13 +266,13 @@ async fn a_silent_road_is_left() {
     let road = Road::to(&redis).await;
     let (a, mut b) = (End::connected(redis.url()).await, End::connected(road.url()).await);
     let _guard = b.bus.watch(user(1));
-    assert!(rings_through(&a, &mut b, DEADLINE).await);
+    assert!(reaches(&a, &mut b, DEADLINE).await);
     let ways = road.open.load(std::sync::atomic::Ordering::SeqCst);
     while b.events.try_recv().is_ok() {}
     road.cut();
     let cut = Instant::now();
     b.hears(&Event::Resync).await;
-    assert!(rings_through(&a, &mut b, HEALED).await, "bells do not come again");
+    assert!(reaches(&a, &mut b, HEALED).await, "hints do not arrive again");
     assert!(cut.elapsed() < HEALED, "{:?}", cut.elapsed());
     // Connections are left for good, not gathered.
     until("as many connections as before", || road.open.load(std::sync::atomic::Ordering::SeqCst) <= ways)
@@ -288,10 +288,10 @@ async fn without_a_probe_a_silent_road_starves() {
     let redis = Redis::start().await;
     let road = Road::to(&redis).await;
     let (a, mut b) = (End::connected(redis.url()).await, End::over(road.url(), false));
-    assert!(rings_through(&a, &mut b, DEADLINE).await);
+    assert!(reaches(&a, &mut b, DEADLINE).await);
     while b.events.try_recv().is_ok() {}
     road.cut();
-    assert!(!rings_through(&a, &mut b, HEALED).await, "something else than the probe heals this");
+    assert!(!reaches(&a, &mut b, HEALED).await, "something else than the probe heals this");
     a.stop().await;
     b.stop().await;
 }

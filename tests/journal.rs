@@ -10,7 +10,7 @@ use cima::id::{DeviceId, EmergencyId};
 use cima::journal::{Journal, Limits};
 use cima::runtime::Tasks;
 use cima::store::sqlite;
-use cima::tracking::{FixBatch, FixStore, Incident, NewFix, Place, StoredFix, TrailPart, TrailStore};
+use cima::tracking::{FixBatch, FixKey, FixStore, Incident, NewFix, StoredFix, TrailPart, TrailStore};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
@@ -68,7 +68,7 @@ async fn same_answers(one: &dyn FixStore, other: &dyn FixStore, dice: &mut Dice,
     let devices: Vec<DeviceId> = (0..4).map(device).collect();
     let from = T0 + Duration::from_secs(dice.roll(60));
     let to = T0 + Duration::from_secs(dice.roll(120));
-    let place: Place = (T0 + Duration::from_secs(dice.roll(90)), dice.roll(40) as i64);
+    let place: FixKey = (T0 + Duration::from_secs(dice.roll(90)), dice.roll(40) as i64);
     let limit = 1 + dice.roll(30) as u32;
     let after = (dice.roll(2) == 0).then(|| (place.0, device(dice.roll(4)), place.1));
     let page = one.between(&devices, from, to, after, limit).await.unwrap();
@@ -197,10 +197,10 @@ impl FixStore for Moody {
     ) -> Stored<Vec<StoredFix>> {
         self.inner.between(devices, from, to, after, limit).await
     }
-    async fn at_or_before(&self, device: DeviceId, at: Place) -> Stored<Option<StoredFix>> {
+    async fn at_or_before(&self, device: DeviceId, at: FixKey) -> Stored<Option<StoredFix>> {
         self.inner.at_or_before(device, at).await
     }
-    async fn after(&self, device: DeviceId, after: Place, limit: u32) -> Stored<Vec<StoredFix>> {
+    async fn after(&self, device: DeviceId, after: FixKey, limit: u32) -> Stored<Vec<StoredFix>> {
         self.inner.after(device, after, limit).await
     }
 }

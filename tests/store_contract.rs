@@ -15,12 +15,12 @@ mod database;
 mod emergencies;
 #[path = "store_contract/fixes.rs"]
 mod fixes;
-#[path = "store_contract/folds.rs"]
-mod folds;
 #[path = "store_contract/forgetting.rs"]
 mod forgetting;
 #[path = "store_contract/identity.rs"]
 mod identity;
+#[path = "store_contract/ownership.rs"]
+mod ownership;
 #[path = "store_contract/postgres.rs"]
 mod postgres;
 #[path = "store_contract/push.rs"]
@@ -45,13 +45,13 @@ mod zones;
 use world::{Backend, Stores, T0, World, after, by_polls, id};
 
 macro_rules! promises {
-    ($backend:ident, $make:expr, $($room:ident: $($promise:ident)+;)+) => {
+    ($backend:ident, $make:expr, $($part:ident: $($promise:ident)+;)+) => {
         mod $backend {
-            $(mod $room {
+            $(mod $part {
                 $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $promise() {
                     let world = crate::World::over($make).await;
-                    crate::$room::$promise(&world).await;
+                    crate::$part::$promise(&world).await;
                 })+
             })+
         }
@@ -85,10 +85,10 @@ macro_rules! keeps_every_promise {
                 fences_and_vertices_are_limited
                 a_replaced_fence_has_a_new_revision
                 devices_of_a_person;
-            folds:
-                of_two_that_fold_only_the_later_stores_something
+            ownership:
+                of_two_owners_only_the_later_stores_something
                 a_place_moves_only_forward
-                a_fold_that_was_given_back_is_nobodys
+                a_device_that_was_given_back_is_nobodys
                 a_later_claim_is_a_higher_number;
             transitions:
                 a_commit_is_stored_once

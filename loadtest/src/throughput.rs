@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_tungstenite::tungstenite::Message;
 
-/// Before counting: cima's notebook fills meanwhile, so that what counts is what its store keeps up with.
+/// Before counting: cima's journal fills meanwhile, so that what counts is what its store keeps up with.
 const WARM_UP: Duration = Duration::from_secs(5);
 /// Until what is in flight at the end of a round must be acked.
 const LAST_ACKS: Duration = Duration::from_secs(20);

@@ -1,4 +1,4 @@
-//! What other nodes did, as the store tells it: for a node that may not have heard their bells.
+//! What other nodes did, read from the store: for a node that may not have heard their hints.
 
 use super::{Alerts, Emergency, Next};
 use crate::bus::Event;
@@ -10,12 +10,12 @@ use std::collections::{HashMap, HashSet};
 pub type Versions = HashMap<EmergencyId, i64>;
 
 impl Alerts {
-    /// Rings the bells of this node for what differs from `known` in the open emergencies: those that another node opened,
-    /// changed or ended, and that nobody heard of here. With nothing known it only says how they are.
+    /// Publishes, on this node, what differs from `known` in the open emergencies: those that another node opened, changed or
+    /// ended and that nobody here has heard of. With nothing known it only returns how they are.
     ///
     /// # Errors
     /// When the store failed.
-    pub async fn ring_changed(&self, known: Option<&Versions>) -> Stored<Versions> {
+    pub async fn publish_changed(&self, known: Option<&Versions>) -> Stored<Versions> {
         let open = self.store.open().await?;
         let versions: Versions = open.iter().map(|e| (e.id, e.version)).collect();
         let Some(known) = known else { return Ok(versions) };
@@ -26,9 +26,9 @@ impl Alerts {
         }
         for emergency in changed {
             self.rescheduled.notify_one();
-            self.bus.ring_here(Event::Visibility { subject: emergency.subject });
+            self.bus.publish_here(Event::Visibility { subject: emergency.subject });
             let hidden = emergency.apparent.is_some();
-            self.bus.ring_here(self.change_event(&Next { emergency, notices: Vec::new(), hidden }).await);
+            self.bus.publish_here(self.change_event(&Next { emergency, notices: Vec::new(), hidden }).await);
         }
         Ok(versions)
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Batches that may wait; beyond, trackers forget their state and fold again from the store.
+/// Batches that may wait; beyond, trackers are forgotten and built again from the store.
 const QUEUE: usize = 4_096;
 /// Batches of one transaction, at most.
 const GROUP: usize = 64;
@@ -38,17 +38,17 @@ impl Engine {
         sink
     }
 
-    /// What was found by a fold that another node has taken over is not stored: the tracker that found it is told.
+    /// Stores batches. What was found of a device that another node has taken is refused, and its tracker gets to know.
     ///
-    /// A commit that is set aside changes nothing for its tracker: folding again would find the same.
+    /// A commit that is set aside changes nothing for its tracker: to evaluate again would find the same.
     async fn commit(&mut self, batches: Vec<TransitionBatch>) {
-        let (mut commits, mut holds) = (Vec::new(), Vec::new());
+        let (mut commits, mut ownerships) = (Vec::new(), Vec::new());
         for batch in batches {
-            let (device, hold) = (batch.device, batch.hold.clone());
+            let (device, ownership) = (batch.device, batch.ownership.clone());
             match attempt(move || commit_of(batch)) {
                 Ok(commit) => {
                     commits.push(commit);
-                    holds.push(hold);
+                    ownerships.push(ownership);
                 }
                 Err(panicked) => self.aside.note(device, panicked),
             }
@@ -63,19 +63,19 @@ impl Engine {
             name,
         );
         for part in parts.await {
-            let Some(folded) = part.answer else { continue };
-            let stored = &commits[part.units.clone()];
-            let transitions: usize = stored.iter().map(|c| c.transitions.len()).sum();
+            let Some(answer) = part.answer else { continue };
+            let commits = &commits[part.units.clone()];
+            let transitions: usize = commits.iter().map(|c| c.transitions.len()).sum();
             metrics::counter!("cima_transitions_total").increment(transitions as u64);
-            for place in &folded.refused {
-                if let (Some(commit), Some(hold)) = (stored.get(*place), holds.get(part.units.start + place))
-                {
-                    hold.lose(!commit.transitions.is_empty() || !commit.retracted.is_empty());
+            for refused in &answer.refused {
+                let ownership = ownerships.get(part.units.start + refused);
+                if let (Some(commit), Some(ownership)) = (commits.get(*refused), ownership) {
+                    ownership.lose(!commit.transitions.is_empty() || !commit.retracted.is_empty());
                     metrics::counter!("cima_folds_lost_total").increment(1);
                 }
             }
-            if !folded.told.is_empty() {
-                self.bus.publish(Event::Inbox(folded.told.into()));
+            if !answer.told.is_empty() {
+                self.bus.publish(Event::Inbox(answer.told.into()));
             }
         }
     }
@@ -117,7 +117,7 @@ fn commit_of(batch: TransitionBatch) -> TransitionCommit {
         folded_to: batch.folded_to,
         transitions: batch.crossings.into_iter().map(alert_of).collect(),
         retracted: batch.retracted,
-        token: batch.hold.token(),
+        token: batch.ownership.token(),
         last: batch.last,
     }
 }

@@ -25,7 +25,8 @@ pub use alert::{
     Inboxed, Lane, Recipients,
 };
 pub use check_in::{
-    CheckIn, CheckInCreated, CheckInDue, CheckInIn, CheckInPlace, CheckInState, CheckInStore, CheckIns, Fired,
+    CheckIn, CheckInCreated, CheckInCursor, CheckInDue, CheckInIn, CheckInState, CheckInStore, CheckIns,
+    Fired,
 };
 pub use elsewhere::Versions;
 pub use emergency::{
@@ -38,7 +39,7 @@ pub use refusal::AlertError;
 pub use retention::ExpiryStore;
 pub use service::Alerts;
 pub use store::{
-    AlertsStore, Change, Committed, Folded, Party, Raised, SAME_VISIT, TransitionAlert, TransitionCommit,
-    VisitCommit,
+    AlertsStore, Change, Committed, CommittedTransitions, Party, Raised, SAME_VISIT, TransitionAlert,
+    TransitionCommit, VisitCommit,
 };
 pub use zones::start_zones;

@@ -1,15 +1,15 @@
-//! What alerts need from the cellar. Every method is one use case and atomic; absent is `Ok(None)`.
+//! What alerts need from the store. Every method is one use case and atomic; absent is `Ok(None)`.
 
 use super::{AlertDraft, CheckInStore, Delivery, DeliveryState, Emergency, ExpiryStore, Inboxed, State};
 use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::id::{AlertId, DeviceId, EmergencyId, TransitionId, UserId};
-use crate::tracking::{FenceState, FoldToken, Transition, ZoneStep};
-use crate::trust::Role;
+use crate::tracking::{FenceState, FencingToken, Transition, ZoneStep};
+use crate::trust::LinkRole;
 use async_trait::async_trait;
 use std::time::Duration;
 
-/// Whose inboxes got something: ring their bells.
+/// Whose inboxes got something: it is published to them.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Committed {
     /// Each once.
@@ -50,7 +50,7 @@ pub struct TransitionAlert {
     pub cooldown: Duration,
 }
 
-/// What one fold of a device's fixes changed; stored in one transaction.
+/// What evaluating a device's fixes changed; stored in one transaction.
 #[derive(Clone, PartialEq, Debug)]
 pub struct TransitionCommit {
     /// Whose.
@@ -59,15 +59,15 @@ pub struct TransitionCommit {
     pub device: DeviceId,
     /// The states after it, of the fences that changed.
     pub states: Vec<FenceState>,
-    /// How far the device is folded.
+    /// The newest fix that is evaluated.
     pub folded_to: (Timestamp, i64),
     /// What happened, in event order.
     pub transitions: Vec<TransitionAlert>,
     /// Transitions that late fixes undid.
     pub retracted: Vec<TransitionId>,
-    /// Whoever folds the device has the newest.
-    pub token: FoldToken,
-    /// Gives the fold back.
+    /// The owner of the device has the newest.
+    pub token: FencingToken,
+    /// Gives the device back.
     pub last: bool,
 }
 
@@ -87,10 +87,10 @@ pub struct VisitCommit {
 
 /// What became of commits of transitions.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Folded {
+pub struct CommittedTransitions {
     /// Whose inboxes got something, each once.
     pub told: Vec<UserId>,
-    /// The places of commits that brought an old token; nothing of them is stored.
+    /// Indices of the commits that came with an old token; nothing of them is stored.
     pub refused: Vec<usize>,
 }
 
@@ -103,12 +103,12 @@ pub struct Party {
     pub hears_duress: bool,
 }
 
-/// Alerts' part of the cellar.
+/// Alerts' part of the store.
 #[async_trait]
 pub trait AlertsStore: CheckInStore + ExpiryStore {
     /// Stores transitions with their alerts, of those commits whose token is their device's newest. Idempotent by
     /// transition id and alert id.
-    async fn commit_transitions(&self, commits: &[TransitionCommit]) -> Stored<Folded>;
+    async fn commit_transitions(&self, commits: &[TransitionCommit]) -> Stored<CommittedTransitions>;
     /// Stores entries into zones, as they were at that revision, with their alerts, and exits. Idempotent: who is in a zone
     /// already, or left it less than [`SAME_VISIT`] before, is not told. Whose inboxes got something, each once.
     async fn commit_visits(&self, commits: &[VisitCommit]) -> Stored<Vec<UserId>>;
@@ -141,7 +141,7 @@ pub trait AlertsStore: CheckInStore + ExpiryStore {
     async fn emergencies(
         &self,
         user: UserId,
-        role: Role,
+        role: LinkRole,
         state: Option<State>,
         after: Option<EmergencyId>,
         limit: u32,

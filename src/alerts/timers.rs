@@ -18,12 +18,12 @@ const LOOK: Duration = Duration::from_secs(30);
 /// Between tries while the store does not answer.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// Between looks while bells of other nodes may be lost, and while they are not.
+/// Between polls while hints of other nodes may be lost, and while they are not.
 const SUSPECT: Duration = Duration::from_millis(500);
 /// See [`SUSPECT`].
 const TRUSTED: Duration = Duration::from_secs(5);
 
-/// Another node may have changed what is due here, or bells were lost that said so.
+/// Another node may have changed what is due here, or hints were lost that said so.
 async fn changed_elsewhere(events: &mut Receiver<Event>) {
     loop {
         match events.recv().await {
@@ -37,7 +37,7 @@ async fn changed_elsewhere(events: &mut Receiver<Event>) {
     }
 }
 
-/// What another node set may be due before what is known here, and its bell lost.
+/// What another node set may be due before what is known here, and the hint of it lost.
 async fn time_to_look(bus: &Bus) {
     if !bus.is_shared() {
         return std::future::pending().await;
@@ -55,7 +55,7 @@ impl Alerts {
     /// What is due has changed: timers look when, here and on other nodes.
     pub(super) fn reschedule(&self) {
         self.rescheduled.notify_one();
-        self.bus.ring_elsewhere(&Event::Rescheduled);
+        self.bus.publish_elsewhere(&Event::Rescheduled);
     }
 
     /// Starts the task that fires what is due.

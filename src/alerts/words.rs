@@ -1,7 +1,7 @@
 //! An emergency is told whatever the store refuses of it.
 //!
 //! A change that is refused for good is stored again with less: first its alerts without the words of people, then without
-//! alerts. What is left is the state itself: contacts see it when they look, and every bell rings.
+//! alerts. What is left is the state itself: contacts see it when they look, and every event is published.
 
 use super::{AlertDraft, Alerts, Change, Committed, Emergency, Raised};
 use crate::error::Stored;

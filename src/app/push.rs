@@ -1,4 +1,4 @@
-//! From the settings of push to what the room needs; secrets are read from their files here.
+//! From the settings of push to what `push` needs; secrets are read from their files here.
 
 use crate::clock::Clock;
 use crate::config::PushConfig;

@@ -1,5 +1,5 @@
-//! What travels between nodes: JSON with a version. A reader ignores fields it does not know, so that nodes of two
-//! versions can stand side by side; a type it does not know is counted and left.
+//! The messages between nodes: JSON with a version. A reader ignores fields it does not know, so that nodes of two
+//! versions can run side by side; it counts a message of an unknown type and skips it.
 
 use super::{Event, Sealed};
 use crate::clock::Timestamp;
@@ -13,28 +13,28 @@ use uuid::Uuid;
 /// The version that is written. One that adds fields keeps the number; one that changes a meaning takes the next.
 const VERSION: u8 = 1;
 
-/// What one node says to the others.
+/// What one node sends to the others.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Said {
+pub(super) enum Message {
     /// An event for every node.
     Event(Event),
-    /// A node has (again) begun to listen: say whom you watch.
+    /// A node has subscribed (again): tell it whom you watch.
     Hello,
     /// The sender watches these people.
     Watching(Vec<UserId>),
 }
 
-/// A message and where it comes from.
+/// A message with its id and its sender.
 #[derive(Debug)]
 pub(super) struct Envelope {
-    /// The same on every way that the message takes.
+    /// The same on every connection that the message takes, so that it is handled once.
     pub(super) id: Uuid,
-    /// The node that says it; a node leaves its own.
+    /// The sender; a node skips its own messages.
     pub(super) node: Uuid,
     pub(super) event_at: Timestamp,
-    /// Counts what the node has said since it started.
+    /// Counts the sender's messages since it started.
     pub(super) seq: u64,
-    pub(super) said: Said,
+    pub(super) message: Message,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -98,53 +98,53 @@ impl Envelope {
             from: None,
             sealed: None,
         };
-        let kind = match &self.said {
-            Said::Event(Event::Inbox(people)) => {
+        let kind = match &self.message {
+            Message::Event(Event::Inbox(people)) => {
                 fields.people = people.to_vec();
                 "inbox"
             }
-            Said::Event(Event::Emergency { id, people }) => {
+            Message::Event(Event::Emergency { id, people }) => {
                 (fields.cause, fields.people) = (Some(id.0), people.to_vec());
                 "emergency"
             }
-            Said::Event(Event::Visibility { subject }) => {
+            Message::Event(Event::Visibility { subject }) => {
                 fields.subject = Some(*subject);
                 "visibility"
             }
-            Said::Event(Event::DeviceRemoved(device)) => {
+            Message::Event(Event::DeviceRemoved(device)) => {
                 fields.device = Some(*device);
                 "device_removed"
             }
-            Said::Event(Event::Streams { user, device, claim }) => {
+            Message::Event(Event::Streams { user, device, claim }) => {
                 fields.subject = Some(*user);
                 (fields.device, fields.claim) = (Some(*device), Some(*claim));
                 "streams"
             }
-            Said::Event(Event::SessionEnded(session)) => {
+            Message::Event(Event::SessionEnded(session)) => {
                 fields.session = Some(*session);
                 "session_ended"
             }
-            Said::Event(Event::Position { subject, sealed }) => {
+            Message::Event(Event::Position { subject, sealed }) => {
                 fields.subject = Some(*subject);
                 fields.sealed = Some(STANDARD_NO_PAD.encode(sealed.bytes()));
                 "position"
             }
-            Said::Event(Event::FencesChanged { owner }) => {
+            Message::Event(Event::FencesChanged { owner }) => {
                 fields.subject = Some(*owner);
                 "fences_changed"
             }
-            Said::Event(Event::TrackedChanged { user }) => {
+            Message::Event(Event::TrackedChanged { user }) => {
                 fields.subject = Some(*user);
                 "tracked_changed"
             }
-            Said::Event(Event::FixesRecorded { user, device, from }) => {
+            Message::Event(Event::FixesRecorded { user, device, from }) => {
                 (fields.subject, fields.device, fields.from) = (Some(*user), Some(*device), Some(*from));
                 "fixes_recorded"
             }
-            Said::Event(Event::Rescheduled) => "rescheduled",
-            Said::Event(Event::Resync) => "resync",
-            Said::Hello => "hello",
-            Said::Watching(people) => {
+            Message::Event(Event::Rescheduled) => "rescheduled",
+            Message::Event(Event::Resync) => "resync",
+            Message::Hello => "hello",
+            Message::Watching(people) => {
                 fields.people.clone_from(people);
                 "watching"
             }
@@ -160,47 +160,47 @@ impl Envelope {
         if fields.v != VERSION {
             return Err(Unreadable::Version);
         }
-        let said = match fields.kind.as_ref() {
-            "inbox" => Said::Event(Event::Inbox(fields.people.into())),
+        let message = match fields.kind.as_ref() {
+            "inbox" => Message::Event(Event::Inbox(fields.people.into())),
             "emergency" => {
                 let id = EmergencyId(fields.cause.ok_or(Unreadable::Kind)?);
-                Said::Event(Event::Emergency { id, people: fields.people.into() })
+                Message::Event(Event::Emergency { id, people: fields.people.into() })
             }
             "visibility" => {
-                Said::Event(Event::Visibility { subject: fields.subject.ok_or(Unreadable::Kind)? })
+                Message::Event(Event::Visibility { subject: fields.subject.ok_or(Unreadable::Kind)? })
             }
-            "device_removed" => Said::Event(Event::DeviceRemoved(fields.device.ok_or(Unreadable::Kind)?)),
+            "device_removed" => Message::Event(Event::DeviceRemoved(fields.device.ok_or(Unreadable::Kind)?)),
             "streams" => {
                 let user = fields.subject.ok_or(Unreadable::Kind)?;
                 let device = fields.device.ok_or(Unreadable::Kind)?;
                 let claim = fields.claim.ok_or(Unreadable::Kind)?;
-                Said::Event(Event::Streams { user, device, claim })
+                Message::Event(Event::Streams { user, device, claim })
             }
-            "session_ended" => Said::Event(Event::SessionEnded(fields.session.ok_or(Unreadable::Kind)?)),
+            "session_ended" => Message::Event(Event::SessionEnded(fields.session.ok_or(Unreadable::Kind)?)),
             "position" => {
                 let subject = fields.subject.ok_or(Unreadable::Kind)?;
                 let sealed = fields.sealed.ok_or(Unreadable::Kind)?;
                 let sealed = STANDARD_NO_PAD.decode(sealed).map_err(|_| Unreadable::Kind)?;
-                Said::Event(Event::Position { subject, sealed: Sealed::new(sealed) })
+                Message::Event(Event::Position { subject, sealed: Sealed::new(sealed) })
             }
             "fences_changed" => {
-                Said::Event(Event::FencesChanged { owner: fields.subject.ok_or(Unreadable::Kind)? })
+                Message::Event(Event::FencesChanged { owner: fields.subject.ok_or(Unreadable::Kind)? })
             }
             "tracked_changed" => {
-                Said::Event(Event::TrackedChanged { user: fields.subject.ok_or(Unreadable::Kind)? })
+                Message::Event(Event::TrackedChanged { user: fields.subject.ok_or(Unreadable::Kind)? })
             }
-            "fixes_recorded" => Said::Event(Event::FixesRecorded {
+            "fixes_recorded" => Message::Event(Event::FixesRecorded {
                 user: fields.subject.ok_or(Unreadable::Kind)?,
                 device: fields.device.ok_or(Unreadable::Kind)?,
                 from: fields.from.ok_or(Unreadable::Kind)?,
             }),
-            "rescheduled" => Said::Event(Event::Rescheduled),
-            "resync" => Said::Event(Event::Resync),
-            "hello" => Said::Hello,
-            "watching" => Said::Watching(fields.people),
+            "rescheduled" => Message::Event(Event::Rescheduled),
+            "resync" => Message::Event(Event::Resync),
+            "hello" => Message::Hello,
+            "watching" => Message::Watching(fields.people),
             _ => return Err(Unreadable::Kind),
         };
-        Ok(Self { id: fields.id, node: fields.node, event_at: fields.event_at, seq: fields.seq, said })
+        Ok(Self { id: fields.id, node: fields.node, event_at: fields.event_at, seq: fields.seq, message })
     }
 }
 
@@ -211,12 +211,12 @@ mod tests {
     const ADA: UserId = UserId(Uuid::from_u128(0xada));
     const BO: UserId = UserId(Uuid::from_u128(0xb0));
 
-    fn event(event: Event) -> Said {
-        Said::Event(event)
+    fn event(event: Event) -> Message {
+        Message::Event(event)
     }
 
     /// Every type as version 1 wrote it. These files never change: nodes that wrote them are still running somewhere.
-    fn golden_v1() -> Vec<(Said, &'static str)> {
+    fn golden_v1() -> Vec<(Message, &'static str)> {
         macro_rules! golden {
             ($name:literal) => {
                 include_str!(concat!("../../tests/golden/bus/v1/", $name, ".json"))
@@ -252,24 +252,24 @@ mod tests {
             ),
             (event(Event::Rescheduled), golden!("rescheduled")),
             (event(Event::Resync), golden!("resync")),
-            (Said::Hello, golden!("hello")),
-            (Said::Watching(vec![ADA, BO]), golden!("watching")),
+            (Message::Hello, golden!("hello")),
+            (Message::Watching(vec![ADA, BO]), golden!("watching")),
         ]
     }
 
-    fn envelope(said: Said) -> Envelope {
+    fn envelope(message: Message) -> Envelope {
         let event_at = Timestamp::from_unix_ms(1_764_000_000_123);
-        Envelope { id: Uuid::from_u128(7), node: Uuid::from_u128(0xa), event_at, seq: 42, said }
+        Envelope { id: Uuid::from_u128(7), node: Uuid::from_u128(0xa), event_at, seq: 42, message }
     }
 
     #[test]
     fn what_version_1_wrote_is_read() {
-        for (said, golden) in golden_v1() {
+        for (message, golden) in golden_v1() {
             let read = Envelope::read(golden.trim_end().as_bytes()).unwrap();
-            let expected = envelope(said);
+            let expected = envelope(message);
             assert_eq!(
-                (read.said, read.id, read.node),
-                (expected.said, expected.id, expected.node),
+                (read.message, read.id, read.node),
+                (expected.message, expected.id, expected.node),
                 "{golden}"
             );
             assert_eq!((read.event_at, read.seq), (expected.event_at, expected.seq));
@@ -278,16 +278,16 @@ mod tests {
 
     #[test]
     fn version_1_is_written_as_it_was() {
-        for (said, golden) in golden_v1() {
-            assert_eq!(String::from_utf8(envelope(said).write()).unwrap(), golden.trim_end());
+        for (message, golden) in golden_v1() {
+            assert_eq!(String::from_utf8(envelope(message).write()).unwrap(), golden.trim_end());
         }
     }
 
     #[test]
     fn unknown_fields_are_left_and_unknown_types_named() {
-        let text = String::from_utf8(envelope(Said::Hello).write()).unwrap();
+        let text = String::from_utf8(envelope(Message::Hello).write()).unwrap();
         let more = text.replacen('{', r#"{"mood":{"good":[1,2]},"#, 1);
-        assert_eq!(Envelope::read(more.as_bytes()).unwrap().said, Said::Hello);
+        assert_eq!(Envelope::read(more.as_bytes()).unwrap().message, Message::Hello);
         let newer = text.replacen(r#""v":1"#, r#""v":2"#, 1);
         assert_eq!(Envelope::read(newer.as_bytes()).unwrap_err(), Unreadable::Version);
         let other = text.replacen("hello", "goodbye", 1);

@@ -1,20 +1,20 @@
-//! What the bell says.
+//! What the bus carries.
 
 use crate::clock::Timestamp;
 use crate::id::{DeviceId, EmergencyId, SessionId, UserId};
 use std::fmt;
 use std::sync::Arc;
 
-/// Something happened; look now.
+/// A hint: something happened, look at it in the store now.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Event {
-    /// These inboxes got something.
+    /// There is something new in these people's inboxes.
     Inbox(Arc<[UserId]>),
     /// An emergency changed, to these people.
     Emergency {
         /// Which.
         id: EmergencyId,
-        /// Who is to look.
+        /// Whom it concerns.
         people: Arc<[UserId]>,
     },
     /// Who may see the subject's position may have changed.
@@ -39,20 +39,20 @@ pub enum Event {
     Position {
         /// Whose.
         subject: UserId,
-        /// What it is only its room knows, and shows only for a grant.
+        /// The position: only `tracking` can read it, and shows it only for a grant.
         sealed: Sealed,
     },
-    /// A person's fences changed: whoever folds for them takes the new ones.
+    /// A person's fences changed: the node that owns their tracked device reads the new ones.
     FencesChanged {
         /// Whose.
         owner: UserId,
     },
-    /// A person's tracked device changed: whoever folds for them reads which it is.
+    /// A person's tracked device changed: the node that owned it reads which one it is.
     TrackedChanged {
         /// Whose.
         user: UserId,
     },
-    /// A node that does not fold has stored fixes.
+    /// A node that does not own the device has stored fixes of it.
     FixesRecorded {
         /// Whose.
         user: UserId,
@@ -61,22 +61,22 @@ pub enum Event {
         /// The first of them in event order: `fixed_at` and `seq`.
         from: (Timestamp, i64),
     },
-    /// Something is due earlier than it was: whoever fires timers looks when.
+    /// Something is due earlier than before: nodes that fire timers look again when the next one is.
     Rescheduled,
-    /// Bells were lost: look everywhere.
+    /// Hints were lost: read in the store whatever they may have told of.
     Resync,
 }
 
-/// Bytes that only the room that made them reads.
+/// Bytes that only the domain that wrote them can read.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Sealed(Arc<[u8]>);
 
 impl Sealed {
-    /// Seals what a room wrote.
+    /// Seals what a domain wrote.
     pub fn new(bytes: Vec<u8>) -> Self {
         Self(bytes.into())
     }
-    /// The bytes, for the room.
+    /// The bytes, for that domain.
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }

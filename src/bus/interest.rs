@@ -1,15 +1,15 @@
-//! Who is watched: here by a count, on other nodes by what they said lately.
+//! Who is watched: on this node by a count, on other nodes by what they announced lately.
 
 use crate::id::UserId;
 use dashmap::DashMap;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A node that watches says so this often.
-pub(super) const SAID_EVERY: Duration = Duration::from_secs(10);
-/// What another node said is forgotten after this; two announcements may be lost.
+/// A node announces whom it watches this often.
+pub(super) const ANNOUNCED_EVERY: Duration = Duration::from_secs(10);
+/// What another node announced counts for so long; two announcements may be lost.
 const BELIEVED: Duration = Duration::from_secs(35);
-/// People watched elsewhere that are remembered; of more, watchers there read the store.
+/// People watched on other nodes that are remembered; whoever watches more reads the store.
 const REMEMBERED: usize = 200_000;
 
 #[derive(Default)]
@@ -63,7 +63,7 @@ impl Interest {
         }
     }
 
-    /// Forgets what was not said again.
+    /// Forgets what was not announced again.
     pub(super) fn forget_old(&self, now: Instant) {
         self.elsewhere.retain(|_, until| now < *until);
     }
@@ -89,14 +89,14 @@ mod tests {
     }
 
     #[test]
-    fn what_another_node_said_is_forgotten() {
+    fn what_another_node_announced_is_forgotten() {
         let (interest, now) = (Interest::default(), Instant::now());
         interest.watched_there(&[ADA], now);
         assert!(interest.is_watched(ADA) && !interest.is_watched_here(ADA));
-        let later = now + SAID_EVERY * 3;
+        let later = now + ANNOUNCED_EVERY * 3;
         interest.forget_old(later);
         assert!(interest.is_watched_elsewhere(ADA, later), "two announcements may be lost");
-        let later = later + SAID_EVERY;
+        let later = later + ANNOUNCED_EVERY;
         assert!(!interest.is_watched_elsewhere(ADA, later));
         interest.forget_old(later);
         assert!(interest.elsewhere.is_empty());

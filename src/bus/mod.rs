@@ -1,9 +1,10 @@
-//! The wire: a bell between the parts of cima. It may lose what it carries, so nothing is correct only because an
-//! event arrived; whoever hears one looks in the store, and looks there anyway from time to time.
+//! Publish and subscribe between the parts of cima. An [`Event`] is a hint: it says where to look, and it may be lost.
+//! What it tells of is in the store before it is published. Whoever hears it reads the store, and reads there from time
+//! to time anyway, so nothing is correct only because an event arrived.
 //!
-//! [`Bus::default`] is the bus of one process. [`Bus::shared`] also carries events to other nodes, over Redis: bells on
-//! one pair of connections, positions on another, and what changes an emergency on a stream of its own besides. An event
-//! is heard on the node where it was published at once, whatever Redis does.
+//! [`Bus::default`] is the bus of one process. [`Bus::shared`] also carries events to other nodes, over Redis: hints over
+//! one pair of connections, positions over another, and what changes an emergency over a Redis stream besides. On the
+//! node that publishes an event it is heard at once, whatever Redis does.
 
 mod envelope;
 mod event;
@@ -21,7 +22,7 @@ use shared::Shared;
 use std::sync::Arc;
 use tokio::sync::broadcast;
 
-/// Events that may wait for a slow listener; one that falls behind is told so and looks everywhere.
+/// Events that may wait for a slow subscriber; one that falls behind is told so and resyncs, as after [`Event::Resync`].
 const QUEUE: usize = 8_192;
 
 /// The bus as one node has it.
@@ -29,70 +30,60 @@ const QUEUE: usize = 8_192;
 pub struct Bus {
     events: broadcast::Sender<Event>,
     interest: Arc<Interest>,
-    wire: Wire,
-}
-
-/// What carries events to other nodes.
-#[derive(Clone)]
-enum Wire {
-    /// There are none.
-    Local,
-    Redis(Arc<Shared>),
+    /// What carries events to other nodes, if there are any.
+    shared: Option<Arc<Shared>>,
 }
 
 impl Default for Bus {
     fn default() -> Self {
-        Self { events: broadcast::channel(QUEUE).0, interest: Arc::default(), wire: Wire::Local }
+        Self { events: broadcast::channel(QUEUE).0, interest: Arc::default(), shared: None }
     }
 }
 
 impl Bus {
-    /// The bus of several nodes. It does not wait for Redis: until Redis answers, the bell is suspect.
+    /// The bus of several nodes. It does not wait for Redis: until Redis answers, the bus is suspect.
     ///
     /// # Errors
     /// When the settings cannot be used, whatever state Redis is in.
     pub fn shared(settings: &SharedSettings, clock: Clock, tasks: &Tasks) -> Result<Self, BusError> {
         let mut bus = Self::default();
         let shared = Shared::start(settings, clock, bus.events.clone(), Arc::clone(&bus.interest), tasks)?;
-        bus.wire = Wire::Redis(shared);
+        bus.shared = Some(shared);
         Ok(bus)
     }
 
-    /// Rings the bell, here at once and on other nodes soon. Never waits and never fails.
+    /// Publishes an event, here at once and on other nodes soon. Never waits and never fails.
     pub fn publish(&self, event: Event) {
-        self.ring_elsewhere(&event);
-        self.ring_here(event);
+        self.publish_elsewhere(&event);
+        self.publish_here(event);
     }
 
-    /// Rings the bell of the other nodes: who says it has done here what there is to do.
-    pub fn ring_elsewhere(&self, event: &Event) {
-        if let Wire::Redis(shared) = &self.wire {
-            shared.send(event);
+    /// Publishes an event on the other nodes: for a caller that has done on this node what there is to do.
+    pub fn publish_elsewhere(&self, event: &Event) {
+        if let Some(shared) = &self.shared {
+            shared.publish(event);
         }
     }
 
-    /// Rings the bell of this node alone.
-    pub fn ring_here(&self, event: Event) {
-        // An error means that nobody listens, which is fine for a bell.
+    /// Publishes an event on this node alone.
+    pub fn publish_here(&self, event: Event) {
+        // An error means that nobody subscribes, which is fine for a hint.
         let _ = self.events.send(event);
     }
 
-    /// Listens from now on.
+    /// Hears events from now on.
     pub fn subscribe(&self) -> broadcast::Receiver<Event> {
         self.events.subscribe()
     }
 
-    /// Whether other nodes may ring, so that what happens there has to be looked for as well.
+    /// Whether there may be other nodes, so that what happens on them has to be looked for as well.
     pub fn is_shared(&self) -> bool {
-        matches!(self.wire, Wire::Redis(_))
+        self.shared.is_some()
     }
 
-    /// Whether bells of other nodes may be lost at this moment: then whoever waits for one looks more often.
+    /// Whether hints of other nodes may be lost at this moment: then whoever waits for one polls more often.
     pub fn is_suspect(&self) -> bool {
-        match &self.wire {
-            Wire::Local => false,
-            Wire::Redis(shared) => shared.is_suspect(),
-        }
+        self.shared.as_ref().is_some_and(|shared| shared.is_suspect())
     }
 
     /// Whether anybody watches the person's position, here or on another node: only then is it published.
@@ -103,7 +94,7 @@ impl Bus {
     /// Asks for the person's positions until the guard is dropped.
     pub fn watch(&self, subject: UserId) -> WatchGuard {
         if self.interest.watch(subject)
-            && let Wire::Redis(shared) = &self.wire
+            && let Some(shared) = &self.shared
         {
             shared.watch_changed(subject, true);
         }
@@ -120,7 +111,7 @@ pub struct WatchGuard {
 impl Drop for WatchGuard {
     fn drop(&mut self) {
         if self.bus.interest.unwatch(self.subject)
-            && let Wire::Redis(shared) = &self.bus.wire
+            && let Some(shared) = &self.bus.shared
         {
             shared.watch_changed(self.subject, false);
         }

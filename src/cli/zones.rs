@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::geo::{Point, RawShape};
 use crate::id::ZoneId;
 use crate::runtime::Backoff;
-use crate::store::{self, Place, Stores};
+use crate::store::{self, Backend, Stores};
 use crate::tracking::{Feature, Zone, ZoneDraft, read_features};
 use anyhow::{Context, bail};
 use clap::Subcommand;
@@ -58,7 +58,7 @@ pub(super) enum Zones {
     /// Show zones: id, severity, revision, shape, name.
     List {
         /// Only those near this place: `LAT,LON`.
-        #[arg(long, value_parser = place, allow_hyphen_values = true)]
+        #[arg(long, value_parser = backend, allow_hyphen_values = true)]
         near: Option<Point>,
         /// How near, metres.
         #[arg(long, default_value_t = 2_000.0, requires = "near", value_parser = radius)]
@@ -79,11 +79,11 @@ pub(super) enum Zones {
     },
 }
 
-fn place(text: &str) -> Result<Point, String> {
+fn backend(text: &str) -> Result<Point, String> {
     let degrees = |text: &str| text.trim().parse::<f64>().ok();
     text.split_once(',')
         .and_then(|(lat, lon)| Point::new(degrees(lat)?, degrees(lon)?))
-        .ok_or_else(|| "a place is LAT,LON in degrees, for example 48.2,16.3".into())
+        .ok_or_else(|| "a backend is LAT,LON in degrees, for example 48.2,16.3".into())
 }
 
 fn radius(text: &str) -> Result<f64, String> {
@@ -101,13 +101,13 @@ pub(super) async fn run(zones: &Zones) -> anyhow::Result<ExitCode> {
         Zones::Import { config, .. } | Zones::List { config, .. } | Zones::Remove { config, .. } => config,
     };
     let clock = Clock::system();
-    let place = config.place();
+    let backend = config.backend();
     let stores =
-        store::open(&place, clock.clone()).await.with_context(|| format!("{place} cannot be opened"))?;
+        store::open(&backend, clock.clone()).await.with_context(|| format!("{backend} cannot be opened"))?;
     let stores = Arc::new(stores);
     let done = match zones {
         Zones::Import { file, .. } => {
-            let yields = matches!(place, Place::Folder(_));
+            let yields = matches!(backend, Backend::Folder(_));
             import(file, Some(Target { stores: Arc::clone(&stores), clock, yields })).await
         }
         Zones::List { near, radius, .. } => list(&stores, *near, *radius).await,
@@ -215,7 +215,7 @@ async fn import(path: &Path, target: Option<Target>) -> anyhow::Result<ExitCode>
     println!("{read} features read in {took:.1} s: {did}, {refused} features are refused");
     let fault = reading.await?;
     fault.with_context(|| {
-        format!("{name} could not be read to its end; the zones before that place are stored")
+        format!("{name} could not be read to its end; the zones before that backend are stored")
     })?;
     Ok(if refused == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

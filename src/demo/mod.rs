@@ -1,8 +1,8 @@
 //! `cima demo`: the main job of cima, shown working on real recorded tracks.
 //!
-//! It starts a whole server on the embedded store in a temporary folder, with a clock that runs faster, and plays
-//! three people who move and one who listens, on a phone that is awake and on one that sleeps, against it, through the
-//! public contract. It ends well only if everything that had to arrive did.
+//! It starts a whole server on the embedded store in a temporary folder, with a clock that runs faster. Through the public
+//! contract it plays three people who move, and one contact with a phone that is awake and one that sleeps. It succeeds
+//! only if everything that had to arrive did.
 
 mod board;
 mod cast;

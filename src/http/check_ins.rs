@@ -6,7 +6,7 @@ use super::body::Body;
 use super::docs::{BadQuery, Conflicting, Missing, NoAccess, Unusable};
 use super::idempotency::{IdempotencyKey, created};
 use super::page::{self, Id, Page, PageQuery, Query};
-use crate::alerts::{CheckIn, CheckInIn, CheckInPlace, CheckInState};
+use crate::alerts::{CheckIn, CheckInCursor, CheckInIn, CheckInState};
 use crate::clock::Timestamp;
 use crate::id::{CheckInId, EmergencyId};
 use crate::services::Services;
@@ -65,7 +65,7 @@ impl From<CheckIn> for CheckInView {
 
 /// The cursor of a page, as text. It carries the part of the list that it is in: what is completed between two pages
 /// moves to the other part, and must take no others with it.
-pub(super) struct Cursor(pub(super) CheckInPlace);
+pub(super) struct Cursor(pub(super) CheckInCursor);
 
 impl FromStr for Cursor {
     type Err = ();
@@ -76,7 +76,7 @@ impl FromStr for Cursor {
             "ended" => false,
             _ => return Err(()),
         };
-        Ok(Self(CheckInPlace { waiting, id: id.parse().map_err(|_| ())? }))
+        Ok(Self(CheckInCursor { waiting, id: id.parse().map_err(|_| ())? }))
     }
 }
 

@@ -11,7 +11,7 @@ use crate::alerts::{Accepted, EmergencyView, EndWith, Note, RaiseIn, State as St
 use crate::id::{EmergencyId, UserId};
 use crate::identity::Caller;
 use crate::services::Services;
-use crate::trust::Role;
+use crate::trust::LinkRole;
 use crate::usecases::emergencies::{self, shown};
 use axum::Json;
 use axum::body::Body as RawBody;
@@ -111,7 +111,7 @@ async fn read_raise(body: RawBody) -> (Value, bool) {
 struct EmergenciesQuery {
     /// `subject` (if absent): mine. `contact`: those of people who trust me.
     #[param(inline)]
-    role: Option<Role>,
+    role: Option<LinkRole>,
     /// Only those that stand so.
     #[param(inline)]
     state: Option<Standing>,
@@ -135,7 +135,7 @@ async fn list_emergencies(
     Query(part): Query<EmergenciesQuery>,
 ) -> Result<Json<Page<EmergencyView>>, Problem> {
     let (after, limit) = (page::after(part.after.as_deref())?, page::limit(part.limit)?);
-    let role = part.role.unwrap_or(Role::Subject);
+    let role = part.role.unwrap_or(LinkRole::Subject);
     let found = services.alerts.list(caller.user, role, part.state, after, limit + 1).await?;
     Ok(Json(Page::of(found, limit, |e| e.id.to_string())))
 }

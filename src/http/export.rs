@@ -15,7 +15,7 @@ use crate::geo::Fix;
 use crate::id::{DeviceId, UserId};
 use crate::services::Services;
 use crate::tracking::StoredFix;
-use crate::trust::{Grant, Role};
+use crate::trust::{Grant, LinkRole};
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::header;
@@ -277,7 +277,7 @@ impl Export {
                 Ok((found.iter().map(json).collect::<Result<_, _>>()?, None))
             }
             List::LinksGranted | List::LinksReceived => {
-                let role = if list == List::LinksGranted { Role::Subject } else { Role::Contact };
+                let role = if list == List::LinksGranted { LinkRole::Subject } else { LinkRole::Contact };
                 let found = trust.links(user, role, page::after(after)?, ITEMS).await?;
                 items(found, |l| l.id.to_string(), |l| l.seen_by(user))
             }
@@ -291,7 +291,7 @@ impl Export {
                 items(found, check_ins::cursor, CheckInView::from)
             }
             List::Emergencies => {
-                let found = alerts.list(user, Role::Subject, None, page::after(after)?, ITEMS).await?;
+                let found = alerts.list(user, LinkRole::Subject, None, page::after(after)?, ITEMS).await?;
                 items(found, |e| e.id.to_string(), |e| e)
             }
             List::Alerts => {

@@ -8,7 +8,7 @@ use super::idempotency::{IdempotencyKey, created};
 use super::page::{self, Id, Page, Query};
 use crate::id::LinkId;
 use crate::services::Services;
-use crate::trust::{LinkIn, LinkPatch, Role, Scopes, TrustLink};
+use crate::trust::{LinkIn, LinkPatch, LinkRole, Scopes, TrustLink};
 use crate::usecases::links;
 use axum::Json;
 use axum::extract::State;
@@ -115,7 +115,7 @@ async fn end_link(
 struct LinksQuery {
     /// `subject`: the links I granted. `contact`: those granted to me.
     #[param(inline)]
-    role: Role,
+    role: LinkRole,
     /// `next` of the page before.
     after: Option<String>,
     /// Items, at most.

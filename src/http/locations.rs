@@ -57,7 +57,7 @@ struct Rejected {
 
 /// The fixes of one request after they were read.
 struct Sorted {
-    /// In event order, which is how they are folded.
+    /// In event order, which is how they are evaluated.
     fixes: Vec<Fix>,
     duplicates: usize,
     rejected: Vec<Rejected>,

@@ -59,8 +59,8 @@ pub(super) async fn deadline(State(within): State<Duration>, request: Request, n
     }
 }
 
-/// Finishes what changes something though its client has gone or its time is up: a change that is half done, stored
-/// but with no bell rung, is worse than one nobody waited for.
+/// Finishes a request that changes something, even if its client has gone or its time is up. A change that is stored but
+/// not yet published would be worse than one that nobody waited for.
 pub(super) async fn finish(request: Request, next: Next) -> Response {
     if request.method().is_safe() {
         return next.run(request).await;

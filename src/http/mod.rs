@@ -1,8 +1,8 @@
-//! The REST door: what the contract's tables say, as handlers that hold no rules.
+//! The REST transport: handlers that hold no rules.
 //!
-//! A handler extracts who calls (`auth`) and what they give (`body`, `page`), calls one use case of a room, and
-//! answers with what it returned; every refusal is a [`Problem`], and `problem` says which status it has. `middleware` counts requests,
-//! bounds them in time, and finishes a change that was begun though its client has gone. The OpenAPI document is made
+//! A handler extracts who calls (`auth`) and what they give (`body`, `page`), calls one use case or one method of a service,
+//! and answers with what it returned. Every refusal is a [`Problem`], and `problem` says which status it has. `middleware`
+//! counts requests, bounds them in time, and finishes a change that was begun even if its client has gone. The OpenAPI document is made
 //! of the same handlers, at `/openapi.json`, with a page that works offline at `/docs`; `/asyncapi.json` is the stream's.
 
 mod accounts;
@@ -43,8 +43,8 @@ const DEADLINE: Duration = Duration::from_secs(15);
 /// For one request that may carry megabytes over a phone's uplink.
 const UPLOAD_DEADLINE: Duration = Duration::from_secs(60);
 
-/// Everything that is served to the public by a node with these roles, the stream's door beside this one; with the metrics,
-/// if operators have no address of their own.
+/// Everything that a node with these roles serves to the public, the stream included; and the metrics, if operators have no
+/// address of their own.
 pub fn router(services: Services, with_metrics: bool, stream: Router, roles: Roles) -> Router {
     let (routes, api) = routes(with_metrics).split_for_parts();
     routes

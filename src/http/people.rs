@@ -112,12 +112,12 @@ async fn get_track(
     Person(user): Person,
     Query(part): Query<TrackQuery>,
 ) -> Result<impl IntoResponse, Problem> {
-    let (after, limit) = (page::after::<Place>(part.after.as_deref())?, page::limit(part.limit)?);
+    let (after, limit) = (page::after::<Cursor>(part.after.as_deref())?, page::limit(part.limit)?);
     let to = part.to.unwrap_or(services.clock.now() + AHEAD);
     let from = part.from.unwrap_or(part.to.unwrap_or(services.clock.now()) - TRACK);
-    let after = after.map(|Place(at, device, seq)| (at, device, seq));
+    let after = after.map(|Cursor(at, device, seq)| (at, device, seq));
     let (found, more) = positions::track(&services, caller.user, user, (from, to), after, limit).await?;
-    let next = found.last().filter(|_| more).map(|f| Place(f.fix.fixed_at, f.device, f.fix.seq).to_string());
+    let next = found.last().filter(|_| more).map(|f| Cursor(f.fix.fixed_at, f.device, f.fix.seq).to_string());
     let track =
         Track::FeatureCollection { features: found.into_iter().map(TrackPoint::from).collect(), next };
     Ok(([(header::CONTENT_TYPE, "application/geo+json")], Json(track)))
@@ -216,9 +216,9 @@ pub(super) fn feature(stored: &StoredFix) -> serde_json::Value {
 
 /// A place in a track: the cursor of its pages, opaque outside.
 #[derive(Clone, Copy, PartialEq, Debug)]
-struct Place(Timestamp, DeviceId, i64);
+struct Cursor(Timestamp, DeviceId, i64);
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for Cursor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self(at, device, seq) = self;
         let bytes =
@@ -227,7 +227,7 @@ impl std::fmt::Display for Place {
     }
 }
 
-impl FromStr for Place {
+impl FromStr for Cursor {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
@@ -276,10 +276,10 @@ mod tests {
 
     #[test]
     fn a_place_in_a_track_comes_back_from_its_cursor() {
-        let place = Place(Timestamp::from_unix_ms(-5), DeviceId(Uuid::from_u128(7)), 1 << 52);
+        let place = Cursor(Timestamp::from_unix_ms(-5), DeviceId(Uuid::from_u128(7)), 1 << 52);
         assert_eq!(place.to_string().parse(), Ok(place));
-        assert_eq!("".parse::<Place>(), Err(()));
-        assert_eq!("bm90IGEgcGxhY2U".parse::<Place>(), Err(()));
+        assert_eq!("".parse::<Cursor>(), Err(()));
+        assert_eq!("bm90IGEgcGxhY2U".parse::<Cursor>(), Err(()));
     }
 
     #[test]

@@ -26,9 +26,9 @@ pub(super) fn routes() -> OpenApiRouter<Services> {
 }
 
 /// The device and channel of a path. What is malformed is not there.
-struct Place(DeviceId, Channel);
+struct EndpointPath(DeviceId, Channel);
 
-impl<S: Send + Sync> FromRequestParts<S> for Place {
+impl<S: Send + Sync> FromRequestParts<S> for EndpointPath {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
@@ -174,7 +174,7 @@ struct SecretMade {
 async fn register_endpoint(
     State(services): State<Services>,
     Access(caller): Access,
-    Place(device, channel): Place,
+    EndpointPath(device, channel): EndpointPath,
     Body(given): Body<EndpointIn>,
 ) -> Result<Response, Problem> {
     let made = devices::register_endpoint(&services, caller, device, channel, given).await?;
@@ -197,7 +197,7 @@ async fn register_endpoint(
 async fn remove_endpoint(
     State(services): State<Services>,
     Access(caller): Access,
-    Place(device, channel): Place,
+    EndpointPath(device, channel): EndpointPath,
 ) -> Result<StatusCode, Problem> {
     services.push.unregister(caller.user, device, channel).await?;
     Ok(StatusCode::NO_CONTENT)

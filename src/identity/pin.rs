@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// Wrong PINs before a wait.
 const TRIES: u32 = 5;
-/// The wait. It never stands before a raise.
+/// How long. Raising an emergency never waits for it.
 const WAIT: Duration = Duration::from_secs(15 * 60);
 
 /// What a PIN was.

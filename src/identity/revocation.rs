@@ -1,4 +1,5 @@
-//! What must not be believed though its signature is right: kept in memory for as long as a token could live.
+//! Revoked devices and sessions. Their tokens are refused though their signature is right, so they are kept in memory for
+//! as long as a token could live.
 //!
 //! An ended session is refused by its access tokens alone, which live for minutes. A removed device is refused by its
 //! distress tokens too, which live for half a year; so what is kept is bounded by the devices removed in that time.
@@ -18,9 +19,9 @@ use tokio::sync::Notify;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
-/// Between looks at what other nodes revoked and nobody here heard of.
+/// Between two polls for what other nodes revoked and this one has not heard of.
 const LOOK: Duration = Duration::from_secs(2);
-/// What a look goes back before the one before it: clocks differ, and a transaction may end long after its time.
+/// A poll begins so long before the one before it: clocks differ, and a transaction may end long after its time.
 const OVERLAP: Duration = Duration::from_secs(5 * 60);
 /// What a token may live longer than it says: clocks differ, and one may be signed a moment after the revocation.
 const SPARE: Duration = Duration::from_secs(3_600);
@@ -72,7 +73,7 @@ impl Revocations {
         Ok(())
     }
 
-    /// Does not believe it from now on; whether that is new.
+    /// Refuses its tokens from now on; `true` if that is new.
     pub fn add(&self, revoked: Revoked) -> bool {
         match revoked {
             Revoked::Device(id) => self.remember(&self.devices, id, DISTRESS),
@@ -159,7 +160,7 @@ impl Identity {
             Ok(revoked) => {
                 for revoked in revoked {
                     if self.revocations.add(revoked) {
-                        self.bus.ring_here(revoked.event());
+                        self.bus.publish_here(revoked.event());
                     }
                 }
                 *looked_at = now;
@@ -197,7 +198,7 @@ impl Rounds for Looks {
 }
 
 impl Revoked {
-    /// The hint of it.
+    /// The event that tells of it.
     pub(super) fn event(self) -> Event {
         match self {
             Self::Device(id) => Event::DeviceRemoved(id),

@@ -26,7 +26,7 @@ const WINDOW: Duration = Duration::from_secs(15 * 60);
 /// Handles whose wrong passwords are remembered; beyond, those are forgotten whose window is over.
 const REMEMBERED: usize = 100_000;
 
-/// PINs are tried one after the other within each of so many groups of people.
+/// PINs of one person are tried one after the other: people share so many locks.
 const PIN_TURNS: usize = 64;
 
 /// The service.
@@ -59,7 +59,7 @@ pub struct ProfileChange {
 }
 
 impl Identity {
-    /// The service over a store; it believes nobody whose device was removed.
+    /// The service over a store; what was revoked before is read from it.
     ///
     /// # Errors
     /// When the store failed.
@@ -216,7 +216,7 @@ impl Identity {
             Rotation::Rotated | Rotation::Repeated => self.tokens(&session, generation + 1, now),
             Rotation::Reused => {
                 tracing::warn!(session = %id, "a refresh token was used again; the session is ended");
-                self.believe_no_more(Revoked::Session(id));
+                self.refuse_tokens_of(Revoked::Session(id));
                 Err(refused)
             }
             Rotation::Gone => Err(refused),
@@ -241,7 +241,7 @@ impl Identity {
         self.revocations.revoked(caller)
     }
 
-    fn believe_no_more(&self, revoked: Revoked) {
+    fn refuse_tokens_of(&self, revoked: Revoked) {
         self.revocations.add(revoked);
         self.bus.publish(revoked.event());
     }
@@ -293,7 +293,7 @@ impl Identity {
     pub async fn sign_out(&self, caller: &Caller) -> Result<(), IdentityError> {
         let session = caller.session().ok_or(IdentityError::Forbidden("a distress token has no session"))?;
         self.store.end_session(session, self.clock.now()).await?;
-        self.believe_no_more(Revoked::Session(session));
+        self.refuse_tokens_of(Revoked::Session(session));
         Ok(())
     }
 
@@ -317,7 +317,7 @@ impl Identity {
         Ok(self.store.account(user).await?.and_then(|a| a.retention))
     }
 
-    /// Changes a profile. PINs need step-up, which the door asks for.
+    /// Changes a profile. PINs need step-up, which the transport asks for.
     ///
     /// # Errors
     /// A field out of form.
@@ -423,11 +423,11 @@ impl Identity {
         self.store.device(device).await?.ok_or(IdentityError::NotFound("device"))
     }
 
-    /// The tracked device of a person whose device `device` is sending fixes: that one, if there was none.
+    /// The tracked device of a person whose device `device` is sending fixes. If there is none, this one becomes it.
     ///
     /// # Errors
     /// When the store failed.
-    pub async fn tracked_or(
+    pub async fn ensure_tracked(
         &self,
         user: UserId,
         device: DeviceId,
@@ -442,19 +442,19 @@ impl Identity {
     pub async fn remove_device(&self, user: UserId, device: DeviceId) -> Result<(), IdentityError> {
         self.device(user, device).await?;
         let removed = self.store.remove_device(user, device, self.clock.now()).await;
-        // A store that did not answer in time may have done it all the same: not believed is the safe side.
-        self.believe_no_more(Revoked::Device(device));
+        // A store that did not answer in time may have done it all the same: to refuse its tokens is the safe side.
+        self.refuse_tokens_of(Revoked::Device(device));
         removed?;
         Ok(())
     }
 
-    /// Forgets a person. Open emergencies are ended and told before, by the door.
+    /// Forgets a person. Open emergencies are ended and contacts told before, by the use case.
     ///
     /// # Errors
     /// When the store failed; a repeat completes it.
     pub async fn forget(&self, user: UserId) -> Result<(), IdentityError> {
         for device in self.store.forget(user, self.clock.now()).await? {
-            self.believe_no_more(Revoked::Device(device));
+            self.refuse_tokens_of(Revoked::Device(device));
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What identity needs from the cellar. Every method is one use case and atomic; absent is `Ok(None)`.
+//! What identity needs from the store. Every method is one use case and atomic; absent is `Ok(None)`.
 
 use super::{Account, AccountPatch, Device, NewAccount, Platform, Session};
 use crate::clock::Timestamp;
@@ -42,7 +42,7 @@ pub enum Rotation {
     Gone,
 }
 
-/// A token owner that must not be believed any more.
+/// Whose tokens are refused from now on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Revoked {
     /// A removed device: all of its tokens.
@@ -51,7 +51,7 @@ pub enum Revoked {
     Session(SessionId),
 }
 
-/// Identity's part of the cellar.
+/// Identity's part of the store.
 #[async_trait]
 pub trait IdentityStore: Send + Sync {
     /// Creates the account unless its id or handle (or the handle's mark) is known.
@@ -97,7 +97,7 @@ pub trait IdentityStore: Send + Sync {
     async fn remove_device(&self, user: UserId, device: DeviceId, at: Timestamp) -> Stored<bool>;
     /// What was revoked at or after `since`.
     async fn revoked_since(&self, since: Timestamp) -> Stored<Vec<Revoked>>;
-    /// Forgets the person in every table of every room, fixes included, in a way that leaves no coordinate in the
+    /// Forgets the person in every table of every domain, fixes included, in a way that leaves no coordinate in the
     /// files; the handle's mark and the devices' revocations stay. The devices removed.
     async fn forget(&self, user: UserId, at: Timestamp) -> Stored<Vec<DeviceId>>;
 }

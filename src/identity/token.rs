@@ -38,7 +38,7 @@ pub struct Caller {
     pub device: DeviceId,
     /// With which token.
     pub kind: TokenKind,
-    /// Until when it is believed.
+    /// Until when it is accepted.
     pub until: Timestamp,
 }
 

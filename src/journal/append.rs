@@ -7,7 +7,7 @@ use crate::clock::Timestamp;
 use crate::error::{Fault, StoreError, Stored};
 use crate::id::DeviceId;
 use crate::runtime::{Tasks, Writes, blocking};
-use crate::tracking::{FixBatch, FixStore, NewFix, Place};
+use crate::tracking::{FixBatch, FixKey, FixStore, NewFix};
 use std::collections::{HashMap, HashSet};
 use std::fs::DirBuilder;
 use std::io;
@@ -45,7 +45,7 @@ pub struct Journal {
     pub(super) inner: Arc<dyn FixStore>,
     pub(super) limits: Limits,
     pub(super) folder: PathBuf,
-    brought: HashMap<DeviceId, Place>,
+    brought: HashMap<DeviceId, FixKey>,
     writing: Mutex<Writing>,
     pending: RwLock<Pending>,
     /// A heap is full.
@@ -100,8 +100,8 @@ impl Journal {
     }
 
     /// The devices of which a crash had left fixes here, each with the first place of them. They are in the store now,
-    /// and nobody knows whether they were folded.
-    pub fn brought(&self) -> &HashMap<DeviceId, Place> {
+    /// and nobody knows whether they were evaluated.
+    pub fn brought(&self) -> &HashMap<DeviceId, FixKey> {
         &self.brought
     }
 

@@ -6,7 +6,7 @@ use super::{coding, segment};
 use crate::error::Stored;
 use crate::id::DeviceId;
 use crate::runtime::{Backoff, Refusal, Rounds, Tasks, Writes, blocking};
-use crate::tracking::{FixStore, NewFix, Place};
+use crate::tracking::{FixKey, FixStore, NewFix};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
@@ -161,8 +161,8 @@ pub(super) async fn replay(
     folder: &Path,
     store: &Arc<dyn FixStore>,
     writes: &mut Writes,
-) -> Stored<(u64, HashMap<DeviceId, Place>)> {
-    let mut brought: HashMap<DeviceId, Place> = HashMap::new();
+) -> Stored<(u64, HashMap<DeviceId, FixKey>)> {
+    let mut brought: HashMap<DeviceId, FixKey> = HashMap::new();
     let in_folder = folder.to_owned();
     let (segments, next) = blocking(move || left(&in_folder)).await.map_err(|e| failed(folder, e))?;
     for path in &segments {

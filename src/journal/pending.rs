@@ -2,7 +2,7 @@
 
 use crate::clock::Timestamp;
 use crate::id::DeviceId;
-use crate::tracking::{NewFix, Place, StoredFix};
+use crate::tracking::{FixKey, NewFix, StoredFix};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeBounds;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 /// The fixes of a device that were appended since the last flush began, or that the flush is writing.
 #[derive(Default)]
 struct OfDevice {
-    fixes: BTreeMap<Place, NewFix>,
+    fixes: BTreeMap<FixKey, NewFix>,
     last_streamed: i64,
     /// Known before, but not as streamed: the store has to hear of it.
     streamed_again: Option<NewFix>,
@@ -108,7 +108,7 @@ impl Pending {
     pub(super) fn range(
         &self,
         device: DeviceId,
-        range: impl RangeBounds<Place> + Clone,
+        range: impl RangeBounds<FixKey> + Clone,
     ) -> impl Iterator<Item = StoredFix> {
         self.of(device).flat_map(move |of| of.fixes.range(range.clone())).map(|(_, fix)| stored(fix))
     }
@@ -117,7 +117,7 @@ impl Pending {
     pub(super) fn newest(
         &self,
         device: DeviceId,
-        range: impl RangeBounds<Place> + Clone,
+        range: impl RangeBounds<FixKey> + Clone,
     ) -> Option<StoredFix> {
         let newest = self.of(device).filter_map(|of| of.fixes.range(range.clone()).next_back());
         newest.max_by_key(|(place, _)| **place).map(|(_, fix)| stored(fix))

@@ -6,7 +6,7 @@ use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::id::{DeviceId, EmergencyId};
 use crate::tracking::{
-    FixBatch, FixStore, Incident, NewFix, Place, StoredFix, TrailPart, TrailStore, event_order,
+    FixBatch, FixKey, FixStore, Incident, NewFix, StoredFix, TrailPart, TrailStore, event_order,
 };
 use async_trait::async_trait;
 use std::ops::Bound::{Excluded, Included, Unbounded};
@@ -90,12 +90,12 @@ impl FixStore for Journal {
         Ok(merged(waiting, self.inner.between(devices, from, to, after, limit).await?, limit))
     }
 
-    async fn at_or_before(&self, device: DeviceId, at: Place) -> Stored<Option<StoredFix>> {
+    async fn at_or_before(&self, device: DeviceId, at: FixKey) -> Stored<Option<StoredFix>> {
         let waiting = self.pending().newest(device, ..=at);
         Ok(newer(self.inner.at_or_before(device, at).await?, waiting))
     }
 
-    async fn after(&self, device: DeviceId, after: Place, limit: u32) -> Stored<Vec<StoredFix>> {
+    async fn after(&self, device: DeviceId, after: FixKey, limit: u32) -> Stored<Vec<StoredFix>> {
         let waiting = self.pending().range(device, (Excluded(after), Unbounded)).collect();
         Ok(merged(waiting, self.inner.after(device, after, limit).await?, limit))
     }

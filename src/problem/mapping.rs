@@ -1,4 +1,5 @@
-//! From each domain's refusal to a [`Problem`], without a rest: a new way to refuse does not compile until it has a code.
+//! From each domain's refusal to a [`Problem`]. Every match is exhaustive: a new way to refuse does not compile until it
+//! has a code.
 
 use super::{Code, Problem};
 use crate::alerts::AlertError;

@@ -1,5 +1,5 @@
-//! How much may be in flight to each service, and the circuit breaker: one that fails again and again is left alone for
-//! a while, then tried with a single send.
+//! How much may be in flight to each service, and its circuit breaker: a service that fails again and again gets nothing
+//! for a while, then a single send as a trial.
 
 use super::Urgency;
 use crate::clock::Monotonic;
@@ -11,7 +11,7 @@ const FAILURES: u32 = 5;
 /// For how long. An emergency looks again soon.
 const COOL_OFF_EMERGENCY: Duration = Duration::from_secs(2);
 const COOL_OFF_ROUTINE: Duration = Duration::from_secs(30);
-/// The longest that a service's own word keeps others of the lane waiting.
+/// The longest pause that a service may ask for; the other deliveries to it wait too.
 const ASKED_EMERGENCY: Duration = Duration::from_secs(5);
 const ASKED_ROUTINE: Duration = Duration::from_secs(300);
 /// Services remembered while nothing is in flight to them; anybody can name a server.

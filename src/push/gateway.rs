@@ -1,4 +1,4 @@
-//! The gateway: a worker for each channel and urgency, and the bell that wakes them.
+//! The gateway: a worker for each channel and urgency, and what wakes them.
 
 use super::worker::{UNIT, Worker};
 use super::{Channel, Provider, Providers, PushStore, Queue, Urgency, keeper};
@@ -36,19 +36,19 @@ impl Gateway {
         }
         // Counted from the start on, also where no channel is on.
         SetAside::of(UNIT);
-        let mut bells = Vec::new();
+        let mut wakers = Vec::new();
         for channel in Channel::ALL {
             for urgency in Urgency::ALL {
                 let Some(provider) = providers.get(channel, urgency) else { continue };
-                let bell = Arc::new(Notify::new());
-                bells.push(Arc::clone(&bell));
+                let wake = Arc::new(Notify::new());
+                wakers.push(Arc::clone(&wake));
                 start_warming(Arc::clone(provider), clock, tasks);
                 let queue = Queue { channel, urgency };
                 let worker = Worker::new(
                     queue,
                     Arc::clone(&store),
                     Arc::clone(provider),
-                    bell,
+                    wake,
                     bus.clone(),
                     clock.clone(),
                     tasks,
@@ -56,28 +56,28 @@ impl Gateway {
                 worker.start_task();
             }
         }
-        start_bell(bells, bus, tasks);
+        start_waking(wakers, bus, tasks);
         keeper::start(store, bus.clone(), clock.clone(), tasks);
         Ok(())
     }
 }
 
 /// Wakes every worker when an inbox got something: an alert's deliveries are stored with it.
-fn start_bell(bells: Vec<Arc<Notify>>, bus: &Bus, tasks: &Tasks) {
-    let (bells, bus, stop) = (Arc::<[Arc<Notify>]>::from(bells), bus.clone(), tasks.stop());
-    tasks.keep("push_bell", move || {
-        let (bells, stop, mut events) = (Arc::clone(&bells), stop.clone(), bus.subscribe());
+fn start_waking(wakers: Vec<Arc<Notify>>, bus: &Bus, tasks: &Tasks) {
+    let (wakers, bus, stop) = (Arc::<[Arc<Notify>]>::from(wakers), bus.clone(), tasks.stop());
+    tasks.keep("push_waking", move || {
+        let (wakers, stop, mut events) = (Arc::clone(&wakers), stop.clone(), bus.subscribe());
         async move {
-            until(&stop, wake(&bells, &mut events)).await;
+            until(&stop, wake(&wakers, &mut events)).await;
         }
     });
 }
 
-async fn wake(bells: &[Arc<Notify>], events: &mut Receiver<Event>) {
+async fn wake(wakers: &[Arc<Notify>], events: &mut Receiver<Event>) {
     loop {
         match events.recv().await {
             Ok(Event::Inbox(_) | Event::Resync) | Err(RecvError::Lagged(_)) => {
-                bells.iter().for_each(|b| b.notify_one());
+                wakers.iter().for_each(|b| b.notify_one());
             }
             Ok(_) => {}
             Err(RecvError::Closed) => break,

@@ -59,7 +59,7 @@ pub struct EndpointView {
     pub address: Option<String>,
 }
 
-/// The push room's service.
+/// The service of push.
 pub struct Push {
     store: Arc<dyn PushStore>,
     providers: Providers,

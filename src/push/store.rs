@@ -1,4 +1,4 @@
-//! What push needs from the cellar. Every method is one use case and atomic.
+//! What push needs from the store. Every method is one use case and atomic.
 
 use super::{Channel, Endpoint, Notification, Target, Urgency};
 use crate::clock::Timestamp;
@@ -75,7 +75,7 @@ pub struct Settled {
     pub settlement: Settlement,
 }
 
-/// Push's part of the cellar. Storing an alert makes a delivery for each endpoint of each recipient, in the same
+/// Push's part of the store. Storing an alert makes a delivery for each endpoint of each recipient, in the same
 /// transaction.
 #[async_trait]
 pub trait PushStore: Send + Sync {

@@ -22,7 +22,7 @@ const SLOTS: usize = 64;
 const SLOTS_OF_A_SERVER: usize = 16;
 /// Deliveries claimed at a time.
 const CLAIM: usize = 16;
-/// Looks so often, whatever the bell says.
+/// Between two looks at the queue when nothing wakes the worker.
 const POLL: Duration = Duration::from_secs(1);
 /// An emergency that is due but could not be claimed is looked at so often.
 const POLL_EMERGENCY: Duration = Duration::from_millis(200);
@@ -60,7 +60,7 @@ pub(super) struct Worker {
     queue: Queue,
     store: Arc<dyn PushStore>,
     provider: Arc<dyn Provider>,
-    bell: Arc<Notify>,
+    wake: Arc<Notify>,
     bus: Bus,
     clock: Clock,
     tasks: Tasks,
@@ -80,7 +80,7 @@ impl Worker {
         queue: Queue,
         store: Arc<dyn PushStore>,
         provider: Arc<dyn Provider>,
-        bell: Arc<Notify>,
+        wake: Arc<Notify>,
         bus: Bus,
         clock: Clock,
         tasks: &Tasks,
@@ -93,7 +93,7 @@ impl Worker {
             queue,
             store,
             provider,
-            bell,
+            wake,
             bus,
             clock,
             tasks: tasks.clone(),
@@ -128,7 +128,7 @@ impl Worker {
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some(sent) = self.results.1.recv() => self.note_all(sent),
-                () = self.bell.notified() => {}
+                () = self.wake.notified() => {}
                 () = self.clock.sleep_until(next) => {}
                 () = tokio::time::sleep(pause), if !written => {}
             }

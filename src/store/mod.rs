@@ -23,7 +23,7 @@ mod trust;
 mod value;
 
 pub use fixes::Fixes;
-pub use stores::{Durability, Place, Stores, migrate, open};
+pub use stores::{Backend, Durability, Stores, migrate, open};
 
 pub use crate::error::{Fault, StoreError, Stored};
 
@@ -35,7 +35,7 @@ use std::time::Duration;
 /// How long it is told where zones changed: a node that has not asked for so long looks everywhere.
 const CHANGES_KEPT: Duration = Duration::from_secs(24 * 3_600);
 
-/// People, trust, fences, alerts, push; fixes are next door in [`Fixes`].
+/// People, trust, fences, alerts, push; fixes are in [`Fixes`].
 pub struct Store {
     db: Database,
     /// Forgetting a person reaches into the fixes.

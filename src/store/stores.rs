@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 /// Where a node keeps everything.
 #[derive(Clone)]
-pub enum Place {
+pub enum Backend {
     /// In files of its own.
     Folder(PathBuf),
     /// In a database that other nodes use too: a `postgres://` address.
@@ -24,7 +24,7 @@ pub enum Place {
 }
 
 /// An address may have a password in it.
-impl fmt::Display for Place {
+impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Folder(folder) => write!(f, "the store in {}", folder.display()),
@@ -33,9 +33,9 @@ impl fmt::Display for Place {
     }
 }
 
-impl fmt::Debug for Place {
+impl fmt::Debug for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Place({self})")
+        write!(f, "Backend({self})")
     }
 }
 
@@ -71,10 +71,10 @@ pub struct Stores {
 ///
 /// # Errors
 /// When it cannot be used; the message says why.
-pub async fn open(place: &Place, clock: Clock) -> Stored<Stores> {
-    match place {
-        Place::Folder(folder) => Ok(sqlite::open(folder, clock).await?.into()),
-        Place::Database(url) => Ok(postgres::open(url, clock).await?.into()),
+pub async fn open(backend: &Backend, clock: Clock) -> Stored<Stores> {
+    match backend {
+        Backend::Folder(folder) => Ok(sqlite::open(folder, clock).await?.into()),
+        Backend::Database(url) => Ok(postgres::open(url, clock).await?.into()),
     }
 }
 
@@ -82,14 +82,14 @@ pub async fn open(place: &Place, clock: Clock) -> Stored<Stores> {
 ///
 /// # Errors
 /// When it cannot be reached, or what is there is not cima's.
-pub async fn migrate(place: &Place, clock: Clock) -> Stored<()> {
-    match place {
+pub async fn migrate(backend: &Backend, clock: Clock) -> Stored<()> {
+    match backend {
         // The one process that has the files does it whenever it opens them.
-        Place::Folder(folder) => {
+        Backend::Folder(folder) => {
             Stores::from(sqlite::open(folder, clock).await?).close().await;
             Ok(())
         }
-        Place::Database(url) => postgres::migrate(url).await,
+        Backend::Database(url) => postgres::migrate(url).await,
     }
 }
 

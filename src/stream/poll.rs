@@ -46,7 +46,7 @@ pub fn start_poll(services: &Services, registry: &Arc<Registry>, tasks: &Tasks) 
             let suspect = poll.services.bus.is_suspect();
             if suspect || looked_at.elapsed() >= TRUSTED {
                 if let Err(panicked) = caught(poll.look(suspect, was_suspect)).await {
-                    tracing::error!(reason = %panicked, "a look for lost bells died; it is repeated");
+                    tracing::error!(reason = %panicked, "the poll for what lost hints told of died; it is repeated");
                 }
                 (looked_at, was_suspect) = (Instant::now(), suspect);
             }
@@ -60,7 +60,7 @@ impl Poll {
         self.look_at_claims().await;
         let older = if was_suspect { &self.open } else { &self.before };
         let known = older.as_ref().filter(|_| suspect);
-        match self.services.alerts.ring_changed(known).await {
+        match self.services.alerts.publish_changed(known).await {
             Ok(open) => self.before = self.open.replace(open),
             Err(error) => {
                 tracing::warn!(%error, "open emergencies could not be read; they are looked at again")

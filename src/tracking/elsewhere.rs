@@ -1,5 +1,5 @@
-//! What other nodes change of the people whose fixes come in here: their fences, their tracked device, and fixes that a
-//! node stored which does not fold.
+//! What other nodes change of the people whose fixes come in here: their fences, their tracked device, and fixes that
+//! a node stored which does not own the device.
 
 use super::Tracking;
 use crate::bus::Event;
@@ -14,13 +14,13 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 
-/// While bells may be lost, between looks at everybody.
+/// While hints may be lost, between looks at everybody.
 const SUSPECT: Duration = Duration::from_secs(20);
-/// Between looks whether bells may be lost.
+/// Between looks whether hints may be lost.
 const LOOK: Duration = Duration::from_secs(1);
 /// After a look at everybody: what is asked for meanwhile is one more look.
 const PAUSE: Duration = Duration::from_secs(2);
-/// Builds that a look at everybody lets wait: folding stops for the few whose turn it is, not for all at once.
+/// Builds that a look at everybody lets wait: evaluation stops for the few whose turn it is, not for all at once.
 const AT_ONCE: usize = 16;
 /// Between looks whether they are built.
 const TURN: Duration = Duration::from_millis(10);
@@ -34,7 +34,7 @@ impl Tracking {
         let everybody = Arc::new(Notify::new());
         let (tracking, stop, wanted) = (Arc::clone(self), tasks.stop(), Arc::clone(&everybody));
         let mut subscribed = Some(self.bus.subscribe());
-        tasks.keep("tracking-bell", move || {
+        tasks.keep("tracking-hints", move || {
             let (tracking, stop, wanted) = (Arc::clone(&tracking), stop.clone(), Arc::clone(&wanted));
             let mut events = subscribed.take().unwrap_or_else(|| {
                 // What was said since the task died was heard by nobody.
@@ -62,7 +62,7 @@ impl Tracking {
         }
     }
 
-    /// Until a bell that was lost is told of, or bells may be lost for some time.
+    /// Until somebody says that hints were lost, or hints may have been lost for some time.
     async fn until_to_look(&self, everybody: &Notify) {
         let since = Instant::now();
         let suspect = async {
@@ -86,7 +86,7 @@ impl Tracking {
             }
             Event::TrackedChanged { user } => self.look_at_tracked(*user).await,
             Event::FixesRecorded { user, device, from } => {
-                self.fold_again(*user, *device, *from);
+                self.evaluate_again(*user, *device, *from);
                 Ok(())
             }
             Event::Resync => {
@@ -97,8 +97,8 @@ impl Tracking {
         }
     }
 
-    /// Fixes that come to nobody here are folded when the first one comes: a build reads them all.
-    fn fold_again(&self, user: UserId, device: DeviceId, from: (Timestamp, i64)) {
+    /// Of a person who is not in memory here nothing is done: the next build reads all fixes.
+    fn evaluate_again(&self, user: UserId, device: DeviceId, from: (Timestamp, i64)) {
         if let Some(person) = self.person(user)
             && person.to_build().0 == Some(device)
         {
@@ -113,7 +113,7 @@ impl Tracking {
         Ok(())
     }
 
-    /// Bells were lost: whatever they said is in the store.
+    /// Hints were lost: what they told of is in the store.
     async fn look_at_everybody(&self) -> Stored<()> {
         let people: Vec<UserId> = self.people.iter().map(|person| *person.key()).collect();
         for user in people {
@@ -133,7 +133,7 @@ impl Tracking {
     }
 }
 
-/// Looks at everybody when bells were lost, or may have been.
+/// Looks at everybody when hints were lost, or may have been.
 struct Looks {
     tracking: Arc<Tracking>,
     everybody: Arc<Notify>,

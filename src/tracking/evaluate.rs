@@ -48,7 +48,7 @@ const COARSE_M: f64 = 100.0;
 
 /// The membership after a fix: enter at the edge, leave past edge + max(20 m, 10 % of the fence's size, accuracy).
 ///
-/// The hysteresis keeps noise at an edge from ringing alarms; a fix whose circle of uncertainty is larger than the
+/// The hysteresis keeps noise at an edge from raising alarms; a fix whose circle of uncertainty is larger than the
 /// fence and lies across its edge changes nothing.
 pub fn evaluate(before: Membership, shape: &Shape, fix: &Fix) -> Membership {
     let accuracy_m = fix.accuracy_m.unwrap_or(0.0);

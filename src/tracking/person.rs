@@ -1,14 +1,15 @@
 //! A person whose fixes are coming in: the tracker of their tracked device, and their newest position.
 //!
-//! Folding never waits. While the tracker is being (re)built from the store, fixes are held and folded after.
+//! Evaluating a fix never waits. While the tracker is being (re)built from the store, fixes are held back and evaluated
+//! after it.
 //!
-//! No fix is lost to the fold: each was read by the last build, or was folded after it, or is in the fold's past and
-//! makes it fold again from there as soon as it is on disk.
+//! No fix is left out. It was read by the last build, or is evaluated after it, or is older than what the tracker has
+//! seen: then the history is evaluated again from there, as soon as the fix is on disk.
 
 use super::rebuild::{Built, Rebuild};
 use super::zones::Around;
 use super::{
-    Crossing, Held, Place, Position, Recorded, SinkMessage, StoredFix, Tracker, TransitionBatch,
+    Crossing, FixKey, Owner, Position, Recorded, SinkMessage, StoredFix, Tracker, TransitionBatch,
     TransitionSink,
 };
 use crate::clock::Timestamp;
@@ -23,31 +24,31 @@ use tokio::sync::mpsc;
 pub(super) const LATE: Duration = Duration::from_secs(120);
 /// Late transitions are decided by the newest fix if no fresh one comes for so long.
 pub(super) const SETTLE: Duration = Duration::from_secs(2);
-/// Fixes held while a tracker is built; beyond, it is built once more from the store.
-const HELD: usize = 10_000;
-/// So many fixes may be folded before the fold's place is stored again.
+/// Fixes held back while a tracker is built, at most; beyond, it is built once more from the store.
+const MAX_HELD: usize = 10_000;
+/// After so many fixes it is stored again up to which one they are evaluated.
 const CHECKPOINT: u32 = 256;
 
 /// One person; shared by their sockets, gone when the last is.
 pub struct Person {
     user: UserId,
-    fold: Mutex<Fold>,
+    state: Mutex<State>,
     sink: TransitionSink,
     rebuilds: mpsc::Sender<Rebuild>,
-    /// None where nothing is folded.
+    /// `None` on a node that evaluates nothing.
     zones: Option<Arc<Around>>,
 }
 
-pub(super) struct Fold {
+pub(super) struct State {
     tracked: Option<DeviceId>,
-    newest: HashMap<DeviceId, Place>,
+    newest: HashMap<DeviceId, FixKey>,
     mode: Mode,
     /// What the recorder has not yet written, in the order of arrival. Of all devices: any may become the tracked one.
     in_flight: VecDeque<(DeviceId, Arc<[Fix]>)>,
-    /// Fixes of the tracked device in flight that are in the past of the fold.
-    missed: HashSet<Place>,
-    /// The history is to be folded again from here, and is not yet.
-    owed: Option<Place>,
+    /// Fixes of the tracked device in flight that are older than what the tracker has seen.
+    missed: HashSet<FixKey>,
+    /// The history has still to be evaluated again from here.
+    owed: Option<FixKey>,
     /// The late transitions of each fence since its membership last changed, not yet told.
     late: HashMap<GeofenceId, Vec<Crossing>>,
     late_since: Option<Timestamp>,
@@ -59,15 +60,15 @@ enum Mode {
     Stale,
     /// Being built. What was in flight when it began, and what came since: the build may or may not read it.
     Building { held: Vec<Arc<[Fix]>>, again: bool },
-    /// Folds as fixes come.
+    /// Evaluates fixes as they come.
     Ready(Box<Tracker>),
-    /// Another node folds; a fix that comes here takes the fold back.
+    /// Another node owns the device; a fix that comes here takes it back.
     Elsewhere,
 }
 
-impl Fold {
-    fn owe(&mut self, places: impl IntoIterator<Item = Place>) {
-        self.owed = self.owed.into_iter().chain(places).min();
+impl State {
+    fn owe(&mut self, keys: impl IntoIterator<Item = FixKey>) {
+        self.owed = self.owed.into_iter().chain(keys).min();
     }
 
     /// What the tracked device sent and is not yet on disk.
@@ -75,15 +76,15 @@ impl Fold {
         self.in_flight.iter().filter(|(device, _)| self.tracked == Some(*device)).map(|(_, fixes)| fixes)
     }
 
-    /// Forgets the tracker; what was held for it is looked for in the past by the next.
+    /// Forgets the tracker. The next one evaluates again from the oldest fix that was held back for it.
     fn forget(&mut self) {
         if let Mode::Building { held, .. } = std::mem::replace(&mut self.mode, Mode::Stale) {
-            self.owe(places(&held));
+            self.owe(keys(&held));
         }
     }
 }
 
-fn places(held: &[Arc<[Fix]>]) -> impl Iterator<Item = Place> {
+fn keys(held: &[Arc<[Fix]>]) -> impl Iterator<Item = FixKey> {
     held.iter().flat_map(|fixes| fixes.iter()).map(Fix::order)
 }
 
@@ -95,7 +96,7 @@ impl Person {
         rebuilds: mpsc::Sender<Rebuild>,
         zones: Option<Arc<Around>>,
     ) -> Self {
-        let fold = Fold {
+        let state = State {
             tracked,
             newest: HashMap::new(),
             mode: Mode::Stale,
@@ -106,7 +107,7 @@ impl Person {
             late_since: None,
             unsaved: 0,
         };
-        Self { user, fold: Mutex::new(fold), sink, rebuilds, zones }
+        Self { user, state: Mutex::new(state), sink, rebuilds, zones }
     }
 
     /// Who.
@@ -119,18 +120,18 @@ impl Person {
         self.zones.as_ref()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Fold> {
-        // A panic while folding leaves at worst a stale fold, which the next rebuild replaces.
-        self.fold.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic leaves at worst a stale tracker, which the next build replaces.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The tracked device, and the place from which its history is to be folded again: what a build begins with.
-    pub(super) fn to_build(&self) -> (Option<DeviceId>, Option<Place>) {
-        let fold = self.lock();
-        (fold.tracked, fold.owed)
+    /// The tracked device, and from which fix its history has to be evaluated again: what a build begins with.
+    pub(super) fn to_build(&self) -> (Option<DeviceId>, Option<FixKey>) {
+        let state = self.lock();
+        (state.tracked, state.owed)
     }
 
-    /// Folds fixes that just came from `device`. Returns the person's newest position if one of them is it.
+    /// Evaluates fixes that just came from `device`. Returns the person's newest position if one of them is it.
     ///
     /// [`Person::recorded`] is called with the same fixes once they are on disk.
     pub(super) fn observe(
@@ -139,14 +140,14 @@ impl Person {
         fixes: &Arc<[Fix]>,
         now: Timestamp,
     ) -> Option<Position> {
-        let mut fold = self.lock();
-        let tracked = fold.tracked == Some(device);
-        fold.in_flight.push_back((device, Arc::clone(fixes)));
+        let mut state = self.lock();
+        let tracked = state.tracked == Some(device);
+        state.in_flight.push_back((device, Arc::clone(fixes)));
         if tracked {
-            self.fold_forward(&mut fold, fixes, now);
+            self.evaluate(&mut state, fixes, now);
         }
-        let position = self.newest_of(&mut fold, device, fixes, now);
-        drop(fold);
+        let position = self.newest_of(&mut state, device, fixes, now);
+        drop(state);
         if tracked && let Some(zones) = &self.zones {
             zones.see(fixes, now);
         }
@@ -155,121 +156,121 @@ impl Person {
 
     fn newest_of(
         &self,
-        fold: &mut Fold,
+        state: &mut State,
         device: DeviceId,
         fixes: &[Fix],
         now: Timestamp,
     ) -> Option<Position> {
         let newest = fixes.iter().max_by_key(|f| f.order())?;
-        let known = fold.newest.entry(device).or_insert(newest.order());
+        let known = state.newest.entry(device).or_insert(newest.order());
         if *known > newest.order() {
             return None;
         }
         *known = newest.order();
         let stored = StoredFix { device, fix: newest.clone(), received_at: now };
-        Some(Position { user: self.user, tracked: fold.tracked == Some(device), stored })
+        Some(Position { user: self.user, tracked: state.tracked == Some(device), stored })
     }
 
-    /// The fixes are on disk: those that came too late for the fold can be read now, and those that were refused
-    /// must not stay in it.
+    /// The fixes are on disk. Those that were older than what the tracker has seen can be read now; those that the store
+    /// refused must not stay in it.
     pub(super) fn recorded(self: &Arc<Self>, device: DeviceId, fixes: &Arc<[Fix]>, recorded: &Recorded) {
-        let mut fold = self.lock();
-        if let Some(place) = fold.in_flight.iter().position(|(_, held)| Arc::ptr_eq(held, fixes)) {
-            fold.in_flight.remove(place);
+        let mut state = self.lock();
+        if let Some(place) = state.in_flight.iter().position(|(_, held)| Arc::ptr_eq(held, fixes)) {
+            state.in_flight.remove(place);
         }
-        if fold.tracked != Some(device) || (fold.missed.is_empty() && recorded.conflicts.is_empty()) {
+        if state.tracked != Some(device) || (state.missed.is_empty() && recorded.conflicts.is_empty()) {
             return;
         }
         let mut again = Vec::new();
         for fix in fixes.iter() {
-            let missed = fold.missed.remove(&fix.order()) && !recorded.duplicates.contains(&fix.seq);
+            let missed = state.missed.remove(&fix.order()) && !recorded.duplicates.contains(&fix.seq);
             if missed || recorded.conflicts.contains(&fix.seq) {
                 again.push(fix.order());
             }
         }
         if !again.is_empty() {
-            self.build_from(&mut fold, again);
+            self.build_from(&mut state, again);
         }
     }
 
-    fn fold_forward(self: &Arc<Self>, fold: &mut Fold, fixes: &Arc<[Fix]>, now: Timestamp) {
-        match &mut fold.mode {
-            Mode::Stale | Mode::Elsewhere => self.ask(fold),
+    fn evaluate(self: &Arc<Self>, state: &mut State, fixes: &Arc<[Fix]>, now: Timestamp) {
+        match &mut state.mode {
+            Mode::Stale | Mode::Elsewhere => self.ask(state),
             Mode::Building { held, again } => {
                 held.push(Arc::clone(fixes));
-                if held.iter().map(|f| f.len()).sum::<usize>() > HELD {
+                if held.iter().map(|f| f.len()).sum::<usize>() > MAX_HELD {
                     // Most of it is on disk by now: the next build reads it.
                     *again = true;
                     let held = std::mem::take(held);
-                    fold.owe(places(&held));
+                    state.owe(keys(&held));
                 }
             }
-            // What was folded in vain is on disk or in flight: the build finds it.
-            Mode::Ready(tracker) if tracker.hold().state() != Held::Yes => self.ask(fold),
+            // What was evaluated in vain is on disk or in flight: the build finds it.
+            Mode::Ready(tracker) if tracker.ownership().owner() != Owner::ThisNode => self.ask(state),
             Mode::Ready(tracker) => {
                 let mut crossings = Vec::new();
                 for fix in fixes.iter() {
                     if tracker.is_past(fix) {
-                        fold.missed.insert(fix.order());
+                        state.missed.insert(fix.order());
                     } else {
                         let late = fix.fixed_at < now - LATE;
                         let found = tracker.fold(fix, late);
-                        crossings.extend(decide(&mut fold.late, tracker, found, late));
-                        fold.unsaved += 1;
+                        crossings.extend(decide(&mut state.late, tracker, found, late));
+                        state.unsaved += 1;
                     }
                 }
-                self.after_fold(fold, crossings, now);
+                self.after_evaluation(state, crossings, now);
             }
         }
     }
 
-    /// Sends what a fold found to be stored, and keeps the settling time of late transitions.
-    fn after_fold(&self, fold: &mut Fold, crossings: Vec<Crossing>, now: Timestamp) {
-        fold.late_since = if fold.late.is_empty() { None } else { Some(now) };
-        if crossings.is_empty() && fold.unsaved < CHECKPOINT {
+    /// Sends what was found to be stored, and keeps the settling time of late transitions.
+    fn after_evaluation(&self, state: &mut State, crossings: Vec<Crossing>, now: Timestamp) {
+        state.late_since = if state.late.is_empty() { None } else { Some(now) };
+        if crossings.is_empty() && state.unsaved < CHECKPOINT {
             return;
         }
-        self.save(fold, crossings);
+        self.save(state, crossings);
     }
 
-    fn save(&self, fold: &mut Fold, crossings: Vec<Crossing>) {
-        let Mode::Ready(tracker) = &fold.mode else { return };
+    fn save(&self, state: &mut State, crossings: Vec<Crossing>) {
+        let Mode::Ready(tracker) = &state.mode else { return };
         let Some(batch) = tracker.batch(crossings) else { return };
-        self.send(fold, batch);
+        self.send(state, batch);
     }
 
-    /// `false` if it could not be sent. The store's states are then older than the tracker's: it folds again from them.
-    fn send(&self, fold: &mut Fold, batch: TransitionBatch) -> bool {
+    /// `false` if it could not be sent. The stored states are then older than the tracker's: it is built again from them.
+    fn send(&self, state: &mut State, batch: TransitionBatch) -> bool {
         let sent = self.sink.try_send(SinkMessage::Batch(batch)).is_ok();
-        fold.unsaved = 0;
+        state.unsaved = 0;
         if !sent {
-            fold.forget();
+            state.forget();
         }
         sent
     }
 
-    /// Decides late transitions that no fresh fix has decided in time, finds dwells that no fix has shown, and retries
-    /// a fold that could not be stored.
+    /// Called every second. Decides late transitions that no fresh fix has decided in time, finds dwells that no fix has
+    /// shown, and builds the tracker again if what it found could not be stored.
     pub(super) fn settle(self: &Arc<Self>, now: Timestamp) {
         let mut guard = self.lock();
         match &guard.mode {
             Mode::Stale => self.ask(&mut guard),
-            Mode::Ready(tracker) => match tracker.hold().state() {
-                Held::Yes => {}
-                Held::Elsewhere => guard.mode = Mode::Elsewhere,
-                Held::Missing => self.ask(&mut guard),
+            Mode::Ready(tracker) => match tracker.ownership().owner() {
+                Owner::ThisNode => {}
+                Owner::Another => guard.mode = Mode::Elsewhere,
+                Owner::AnotherMissesNews => self.ask(&mut guard),
             },
             Mode::Building { .. } | Mode::Elsewhere => {}
         }
-        let fold = &mut *guard;
-        let Mode::Ready(tracker) = &mut fold.mode else { return };
+        let state = &mut *guard;
+        let Mode::Ready(tracker) = &mut state.mode else { return };
         let mut told = tracker.dwells_until(now, false);
         told.iter_mut().for_each(|c| c.tell = c.is_news());
-        if fold.late_since.is_some_and(|since| now >= since + SETTLE) {
-            told.extend(decide(&mut fold.late, tracker, Vec::new(), false));
+        if state.late_since.is_some_and(|since| now >= since + SETTLE) {
+            told.extend(decide(&mut state.late, tracker, Vec::new(), false));
         }
-        if !told.is_empty() || fold.late.is_empty() {
-            self.after_fold(fold, told, now);
+        if !told.is_empty() || state.late.is_empty() {
+            self.after_evaluation(state, told, now);
         }
     }
 
@@ -278,91 +279,91 @@ impl Person {
         self.rebuild_from(None);
     }
 
-    /// Builds the tracker again, and folds the history again from there if a place is named.
-    pub(super) fn rebuild_from(self: &Arc<Self>, place: Option<Place>) {
-        self.build_from(&mut self.lock(), place);
+    /// Builds the tracker again, and evaluates the history again from this fix if one is named.
+    pub(super) fn rebuild_from(self: &Arc<Self>, from: Option<FixKey>) {
+        self.build_from(&mut self.lock(), from);
     }
 
-    /// Folds again from there, unless another node folds by now.
-    pub(super) fn look_again(self: &Arc<Self>, from: Place) {
-        let mut fold = self.lock();
-        let ours = match &fold.mode {
-            Mode::Ready(tracker) => tracker.hold().state() == Held::Yes,
+    /// Evaluates again from there, unless another node owns the device by now.
+    pub(super) fn look_again(self: &Arc<Self>, from: FixKey) {
+        let mut state = self.lock();
+        let ours = match &state.mode {
+            Mode::Ready(tracker) => tracker.ownership().owner() == Owner::ThisNode,
             Mode::Building { .. } | Mode::Stale => true,
             Mode::Elsewhere => false,
         };
         if ours {
-            self.build_from(&mut fold, [from]);
+            self.build_from(&mut state, [from]);
         }
     }
 
-    /// Builds the tracker again, and folds the history again from these places.
-    fn build_from(self: &Arc<Self>, fold: &mut Fold, places: impl IntoIterator<Item = Place>) {
-        fold.owe(places);
-        match &mut fold.mode {
+    /// Builds the tracker again, and evaluates the history again from the oldest of these fixes.
+    fn build_from(self: &Arc<Self>, state: &mut State, keys: impl IntoIterator<Item = FixKey>) {
+        state.owe(keys);
+        match &mut state.mode {
             Mode::Building { again, .. } => *again = true,
-            // The node that folds does it.
-            Mode::Elsewhere if fold.owed.is_none() => {}
-            Mode::Stale | Mode::Ready(_) | Mode::Elsewhere => self.ask(fold),
+            // The owner does it.
+            Mode::Elsewhere if state.owed.is_none() => {}
+            Mode::Stale | Mode::Ready(_) | Mode::Elsewhere => self.ask(state),
         }
     }
 
-    /// Whatever is on disk when a build begins is read by it; the rest is in flight, and held.
-    fn ask(self: &Arc<Self>, fold: &mut Fold) {
-        fold.missed.clear();
-        fold.mode = Mode::Building { held: fold.of_tracked().cloned().collect(), again: false };
+    /// Asks for a build. What is on disk when it begins is read by it; the rest is in flight, and held back.
+    fn ask(self: &Arc<Self>, state: &mut State) {
+        state.missed.clear();
+        state.mode = Mode::Building { held: state.of_tracked().cloned().collect(), again: false };
         if self.rebuilds.try_send(Rebuild(Arc::clone(self))).is_err() {
             // The queue of rebuilds is full: the sweep asks again.
-            fold.forget();
+            state.forget();
         }
     }
 
-    /// Makes a built tracker the person's, stores what it found, and folds what came meanwhile.
+    /// Makes a built tracker the person's, stores what it found, and evaluates what came meanwhile.
     pub(super) fn install(self: &Arc<Self>, built: Built, now: Timestamp) {
         let Built { tracker, found, retracted, read, .. } = built;
         let mut guard = self.lock();
-        let fold = &mut *guard;
-        let Mode::Building { held, again } = std::mem::replace(&mut fold.mode, Mode::Stale) else { return };
-        if again || fold.tracked != Some(tracker.device()) {
-            fold.owe(places(&held));
-            self.ask(fold);
+        let state = &mut *guard;
+        let Mode::Building { held, again } = std::mem::replace(&mut state.mode, Mode::Stale) else { return };
+        if again || state.tracked != Some(tracker.device()) {
+            state.owe(keys(&held));
+            self.ask(state);
             return;
         }
         // What waited and was not undone waits on.
-        for waiting in fold.late.values_mut() {
+        for waiting in state.late.values_mut() {
             waiting.retain(|c| !retracted.contains(&c.transition.id));
         }
         let mut told = Vec::new();
         for (crossing, late) in found {
-            told.extend(decide(&mut fold.late, &tracker, vec![crossing], late));
+            told.extend(decide(&mut state.late, &tracker, vec![crossing], late));
         }
-        fold.late_since = if fold.late.is_empty() { None } else { Some(now) };
+        state.late_since = if state.late.is_empty() { None } else { Some(now) };
         let batch = tracker.rebuilt(told, retracted);
-        fold.mode = Mode::Ready(Box::new(tracker));
+        state.mode = Mode::Ready(Box::new(tracker));
         if let Some(batch) = batch
-            && !self.send(fold, batch)
+            && !self.send(state, batch)
         {
-            fold.owe(places(&held));
+            state.owe(keys(&held));
             return;
         }
-        fold.owed = None;
-        self.catch_up(fold, &held, &read, now);
+        state.owed = None;
+        self.catch_up(state, &held, &read, now);
     }
 
-    /// Folds what was held and not read. What is in the past of the new tracker is folded again from there: at once if
-    /// it is on disk by now, else when it is.
+    /// Evaluates what was held back and not read by the build. A fix that is older than what the new tracker has seen makes
+    /// it evaluate again from there: at once if it is on disk by now, else when it is.
     fn catch_up(
         self: &Arc<Self>,
-        fold: &mut Fold,
+        state: &mut State,
         held: &[Arc<[Fix]>],
-        read: &HashSet<Place>,
+        read: &HashSet<FixKey>,
         now: Timestamp,
     ) {
-        let Mode::Ready(tracker) = &fold.mode else { return };
+        let Mode::Ready(tracker) = &state.mode else { return };
         let (mut new, mut waiting, mut on_disk) = (Vec::new(), Vec::new(), Vec::new());
         for fixes in held {
             // Of this frame: a repeat that is in flight says nothing of the first, which may be on disk.
-            let flies = fold.in_flight.iter().any(|(_, other)| Arc::ptr_eq(other, fixes));
+            let flies = state.in_flight.iter().any(|(_, other)| Arc::ptr_eq(other, fixes));
             for fix in fixes.iter().filter(|f| !read.contains(&f.order())) {
                 match (tracker.is_past(fix), flies) {
                     (false, _) => new.push(fix.clone()),
@@ -373,10 +374,10 @@ impl Person {
         }
         new.sort_unstable_by_key(Fix::order);
         let new: Arc<[Fix]> = new.into();
-        fold.missed.extend(waiting);
-        self.fold_forward(fold, &new, now);
+        state.missed.extend(waiting);
+        self.evaluate(state, &new, now);
         if !on_disk.is_empty() {
-            self.build_from(fold, on_disk);
+            self.build_from(state, on_disk);
         }
     }
 
@@ -387,11 +388,11 @@ impl Person {
 
     /// Changes the tracked device; the tracker is built for the new one.
     pub(super) fn track(self: &Arc<Self>, device: Option<DeviceId>) {
-        let mut fold = self.lock();
-        if fold.tracked != device {
-            fold.tracked = device;
-            fold.owed = None;
-            self.build_from(&mut fold, []);
+        let mut state = self.lock();
+        if state.tracked != device {
+            state.tracked = device;
+            state.owed = None;
+            self.build_from(&mut state, []);
             if let Some(zones) = &self.zones {
                 zones.start_anew();
             }
@@ -400,13 +401,14 @@ impl Person {
 }
 
 impl Drop for Person {
-    /// Stores the fold's place, so that whoever takes it folds little again, decides what waits, and gives the fold back.
+    /// Decides what waits, stores how far fixes are evaluated, so that the next owner repeats little, and gives the device
+    /// back.
     fn drop(&mut self) {
-        let fold = self.fold.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let Mode::Ready(tracker) = &fold.mode else { return };
-        let told = decide(&mut fold.late, tracker, Vec::new(), false);
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let Mode::Ready(tracker) = &state.mode else { return };
+        let told = decide(&mut state.late, tracker, Vec::new(), false);
         if let Some(batch) = tracker.batch(told) {
-            // Full: the next to take it folds a little more.
+            // Full: the next owner evaluates a little more.
             let _ = self.sink.try_send(SinkMessage::Batch(TransitionBatch { last: true, ..batch }));
         }
     }

@@ -4,7 +4,7 @@
 //! of a person is a function of the set of their fixes, in whatever order these arrived.
 
 use super::person::{LATE, Person};
-use super::{Crossing, FixStore, Hold, Place, SinkMessage, Tracker, TrackingStore, TransitionSink};
+use super::{Crossing, FixKey, FixStore, Ownership, SinkMessage, Tracker, TrackingStore, TransitionSink};
 use crate::clock::{Clock, Timestamp};
 use crate::error::Stored;
 use crate::id::{DeviceId, NodeId, TransitionId, UserId};
@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-/// A node that lost a fold has stored what its socket had read, or given that up.
+/// By then a node that lost a device has stored what its socket had read, or given that up.
 const SECOND_LOOK: Duration = Duration::from_secs(10);
 /// Fixes read from the store at a time.
 const PAGE: u32 = 2_000;
@@ -23,7 +23,7 @@ const PAGE: u32 = 2_000;
 pub(super) const MAX_FENCES: u32 = 200;
 
 /// Before every fix.
-const BEGINNING: Place = (Timestamp::from_unix_ms(i64::MIN), 0);
+const BEGINNING: FixKey = (Timestamp::from_unix_ms(i64::MIN), 0);
 
 /// Somebody whose tracker is to be built.
 pub struct Rebuild(pub(super) Arc<Person>);
@@ -36,9 +36,9 @@ pub(super) struct Built {
     /// What late fixes undid.
     pub(super) retracted: Vec<TransitionId>,
     /// The fixes that were read.
-    pub(super) read: HashSet<Place>,
-    /// Another node folded until now, and may still store fixes from here on: look once more when it has.
-    pub(super) look_again: Option<Place>,
+    pub(super) read: HashSet<FixKey>,
+    /// Another node owned the device until now, and may still store fixes from here on: look once more when it has.
+    pub(super) look_again: Option<FixKey>,
 }
 
 /// What building needs.
@@ -102,10 +102,10 @@ impl Builder {
         look(&mut self.stuck.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    async fn build(&self, owner: UserId, device: DeviceId, owed: Option<Place>) -> Stored<Built> {
+    async fn build(&self, owner: UserId, device: DeviceId, owed: Option<FixKey>) -> Stored<Built> {
         self.everything_stored().await;
-        // Before anything is read: what an earlier holder stores after this, it does not.
-        let taken = self.store.take_fold(device, self.node).await?;
+        // Before anything is read: what an earlier owner finds after this is refused.
+        let taken = self.store.take_device(device, self.node).await?;
         let fences = self.store.fences(owner, None, MAX_FENCES).await?;
         let fences = Arc::new(fences.into_iter().map(Arc::new).collect::<Vec<_>>());
         let tail = self.store.device_tail(device).await?;
@@ -118,8 +118,8 @@ impl Builder {
             Some(start) => self.fixes.at_or_before(device, start).await?.map(|stored| stored.fix),
             None => None,
         };
-        let hold = Hold::new(taken.token);
-        let mut tracker = Tracker::new(owner, device, fences, states, start, previous, hold);
+        let ownership = Ownership::new(taken.token);
+        let mut tracker = Tracker::new(owner, device, fences, states, start, previous, ownership);
         let now = self.clock.now();
         let mut found = Vec::new();
         let mut read = HashSet::new();
@@ -138,7 +138,7 @@ impl Builder {
                 _ => break,
             }
         }
-        // One that came after the last page is folded in its turn.
+        // One that came after the last page is evaluated in its turn.
         if let Some(newest) = self.fixes.newest(&[device]).await?.filter(|n| tracker.is_past(&n.fix)) {
             found.extend(tracker.first_states(&newest.fix).into_iter().map(|c| (c, true)));
         }
@@ -150,8 +150,8 @@ impl Builder {
         Ok(Built { tracker, found, retracted, read, look_again })
     }
 
-    /// Folds again from where another node left off, when whatever that node had in its hands is stored or refused.
-    fn look_again(&self, person: &Arc<Person>, from: Place) {
+    /// Evaluates again from where another node left off, once what that node had read is stored or refused.
+    fn look_again(&self, person: &Arc<Person>, from: FixKey) {
         let (person, stop) = (Arc::clone(person), self.stop.clone());
         detach("second-look", async move {
             if until(&stop, tokio::time::sleep(SECOND_LOOK)).await.is_some() {
@@ -164,7 +164,7 @@ impl Builder {
     async fn reconcile(
         &self,
         device: DeviceId,
-        late: Place,
+        late: FixKey,
         found: &mut Vec<(Crossing, bool)>,
     ) -> Stored<Vec<TransitionId>> {
         let history = self.store.transitions_since(device, late.0).await?;

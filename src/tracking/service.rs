@@ -1,10 +1,11 @@
-//! The service of tracking: takes fixes from the doors, keeps the people whose fixes come in, answers where they are.
+//! The service of tracking: takes fixes from the transports, keeps the people whose fixes come in, answers where they
+//! are.
 
 use super::person::Person;
 use super::rebuild::{Builder, Rebuild};
-use super::zones::{Around, Watch, follow};
+use super::zones::{Around, Windows, follow};
 use super::{
-    Fences, FixStore, Kept, Place, Receipt, Recorded, Recorder, StoredFix, TrackingError, TrackingStore,
+    Fences, FixKey, FixStore, Kept, Receipt, Recorded, Recorder, StoredFix, TrackingError, TrackingStore,
     TransitionSink, ZoneSink, ZoneStore,
 };
 use crate::bus::{Bus, Event};
@@ -33,24 +34,24 @@ const SWEEP: Duration = Duration::from_secs(1);
 const WOKEN: u32 = 256;
 /// A dwell that its node has not found for so long is any node's.
 const OVERDUE: Duration = Duration::from_secs(5);
-/// Between signs that this node lives, and looks for folds of others that do not.
+/// Between two heartbeats of this node, with a look for devices of nodes that have none.
 const LIVES: Duration = Duration::from_secs(5);
-/// Left folds taken up in one look.
-const LEFT: u32 = 256;
-/// How long somebody is kept whose stream has stopped, until what was found is decided.
-const HELD: Duration = Duration::from_secs(30);
+/// Orphans taken in one look.
+const ORPHANS: u32 = 256;
+/// How long somebody is kept in memory whose stream has stopped, until what was found is decided.
+const LINGER: Duration = Duration::from_secs(30);
 
 /// What is set aside here.
 const UNIT: &str = "fold";
 
-/// One device's way in: its person, kept while the door holds it.
+/// One device's way in: its person, kept while a transport has it.
 pub struct Ingest {
     person: Arc<Person>,
     device: DeviceId,
 }
 
-/// What a node needs that folds.
-pub struct Folding {
+/// What a node needs to evaluate fixes.
+pub struct Evaluation {
     /// To the engine that stores transitions.
     pub sink: TransitionSink,
     /// Public zones.
@@ -67,8 +68,8 @@ pub struct Tracking {
     pub(super) people: DashMap<UserId, Weak<Person>>,
     sink: TransitionSink,
     rebuilds: mpsc::Sender<Rebuild>,
-    /// Where this node folds; others only store.
-    zones: Option<Arc<Watch>>,
+    /// The zones; `None` on a node that only stores fixes and evaluates nothing.
+    zones: Option<Arc<Windows>>,
     pub(super) bus: Bus,
     pub(super) clock: Clock,
     pub(super) kept: Kept,
@@ -78,21 +79,21 @@ pub struct Tracking {
 }
 
 impl Tracking {
-    /// The service and its tasks. Without `folding` this node folds nothing: what it stores is for others to fold.
+    /// The service and its tasks. Without `evaluation` this node only stores fixes, and others evaluate them.
     pub fn start(
         store: Arc<dyn TrackingStore>,
         fixes: Arc<dyn FixStore>,
-        folding: Option<Folding>,
+        evaluation: Option<Evaluation>,
         bus: Bus,
         clock: Clock,
         kept: Kept,
         tasks: &Tasks,
     ) -> Arc<Self> {
-        let folds = folding.is_some();
-        let (sink, zones) = match folding {
-            Some(Folding { sink, zones, zone_sink }) => {
-                let watch = Watch::start(Arc::clone(&zones), zone_sink, clock.clone(), tasks);
-                (sink, Some((zones, watch)))
+        let evaluates = evaluation.is_some();
+        let (sink, zones) = match evaluation {
+            Some(Evaluation { sink, zones, zone_sink }) => {
+                let windows = Windows::start(Arc::clone(&zones), zone_sink, clock.clone(), tasks);
+                (sink, Some((zones, windows)))
             }
             None => (mpsc::channel(1).0, None),
         };
@@ -116,7 +117,7 @@ impl Tracking {
             people: DashMap::new(),
             sink,
             rebuilds,
-            zones: zones.as_ref().map(|(_, watch)| Arc::clone(watch)),
+            zones: zones.as_ref().map(|(_, windows)| Arc::clone(windows)),
             bus,
             clock,
             kept,
@@ -124,16 +125,21 @@ impl Tracking {
             stop: tasks.stop(),
             aside: SetAside::of(UNIT),
         });
-        if folds {
-            tracking.start_folding(builder, asked, tasks);
+        if evaluates {
+            tracking.start_evaluating(builder, asked, tasks);
         }
-        if let Some((store, watch)) = zones {
-            follow(store, watch, Arc::downgrade(&tracking), tasks);
+        if let Some((store, windows)) = zones {
+            follow(store, windows, Arc::downgrade(&tracking), tasks);
         }
         tracking
     }
 
-    fn start_folding(self: &Arc<Self>, builder: Builder, mut asked: mpsc::Receiver<Rebuild>, tasks: &Tasks) {
+    fn start_evaluating(
+        self: &Arc<Self>,
+        builder: Builder,
+        mut asked: mpsc::Receiver<Rebuild>,
+        tasks: &Tasks,
+    ) {
         let stop = tasks.stop();
         // A build that dies is one person's; see the builder.
         tasks.spawn("trackers", async move {
@@ -180,7 +186,7 @@ impl Tracking {
             if !known {
                 let ingest = self.attach(user, device, Some(device));
                 ingest.person.rebuild();
-                self.hold(ingest, HELD);
+                self.keep_for(ingest, LINGER);
             }
         }
         Ok(())
@@ -214,7 +220,7 @@ impl Tracking {
         Ingest { person, device }
     }
 
-    /// Takes checked fixes: stores them, folds them, and shows the newest to whoever may see it. `receipt` is called
+    /// Takes checked fixes: stores them, evaluates them, and shows the newest to whoever may see it. `receipt` is called
     /// when they are on disk. `false` if the node is stopping.
     pub fn ingest(&self, from: &Ingest, fixes: Vec<Fix>, streamed: bool, receipt: Receipt) -> bool {
         let now = self.clock.now();
@@ -226,7 +232,7 @@ impl Tracking {
             Box::new(move |recorded: Recorded| {
                 person.recorded(device, &fixes, &recorded);
                 if let (Some(bus), Some(from)) = (elsewhere, fixes.iter().map(Fix::order).min()) {
-                    bus.ring_elsewhere(&Event::FixesRecorded { user: person.user(), device, from });
+                    bus.publish_elsewhere(&Event::FixesRecorded { user: person.user(), device, from });
                 }
                 receipt(recorded);
             })
@@ -256,12 +262,12 @@ impl Tracking {
         self.rebuilds.max_capacity() - self.rebuilds.capacity()
     }
 
-    /// The person's fences changed: whoever folds for them takes the new ones.
+    /// The person's fences changed: the owner of their device reads the new ones.
     pub(super) fn fences_changed(&self, owner: UserId) {
         if let Some(person) = self.person(owner) {
             person.rebuild();
         }
-        self.bus.ring_elsewhere(&Event::FencesChanged { owner });
+        self.bus.publish_elsewhere(&Event::FencesChanged { owner });
     }
 
     /// The person's tracked device changed.
@@ -269,17 +275,17 @@ impl Tracking {
         if let Some(person) = self.person(user) {
             person.track(device);
         }
-        self.bus.ring_elsewhere(&Event::TrackedChanged { user });
+        self.bus.publish_elsewhere(&Event::TrackedChanged { user });
     }
 
-    /// Folds what a stop left unfolded: fixes that were acked and whose transitions nobody has seen yet. `brought` are
-    /// devices that had fixes on their way to the store, each with the first place of them.
+    /// Takes devices whose owner is gone, and evaluates fixes that were acked and not evaluated yet. `brought` are devices
+    /// whose fixes the journal brought to the store at the start, each with the first of them.
     ///
     /// # Errors
     /// When the store failed.
-    pub async fn recover(&self, brought: &HashMap<DeviceId, Place>) -> Stored<usize> {
+    pub async fn recover(&self, brought: &HashMap<DeviceId, FixKey>) -> Stored<usize> {
         let mut behind = Vec::new();
-        for left in self.store.left_folds(LEFT).await? {
+        for left in self.store.orphans(ORPHANS).await? {
             let newest = match tried(self.fixes.newest(&[left.device])).await {
                 Ok(newest) => newest,
                 Err(Refusal::Passing(error)) => return Err(error),
@@ -303,7 +309,7 @@ impl Tracking {
             if let (Some(zones), Some(newest)) = (ingest.person.zones(), newest) {
                 zones.see(&[newest], self.clock.now());
             }
-            self.hold(ingest, HELD);
+            self.keep_for(ingest, LINGER);
         }
         Ok(count)
     }
@@ -324,15 +330,15 @@ impl Tracking {
     }
 
     async fn live(&self) -> Stored<()> {
-        self.store.node_lives(self.node).await?;
+        self.store.heartbeat(self.node).await?;
         let taken_up = self.recover(&HashMap::new()).await?;
         if taken_up > 0 {
-            tracing::info!(people = taken_up, "what a node left that is gone is folded here");
+            tracing::info!(people = taken_up, "devices of a node that is gone are taken here");
         }
         Ok(())
     }
 
-    /// By which other nodes know what this one folds.
+    /// The id under which this node owns devices.
     pub fn node(&self) -> NodeId {
         self.node
     }
@@ -354,7 +360,7 @@ impl Tracking {
     }
 
     /// Keeps a person for so long, so that what was found late is decided.
-    pub fn hold(&self, ingest: Ingest, for_: Duration) {
+    pub fn keep_for(&self, ingest: Ingest, for_: Duration) {
         let (clock, stop) = (self.clock.clone(), self.stop.clone());
         crate::runtime::detach("tracker-hold", async move {
             // What a stop leaves undecided is decided when the person goes.
@@ -363,7 +369,7 @@ impl Tracking {
         });
     }
 
-    /// Waits until everything folded so far is stored; tests and the stop use it.
+    /// Waits until everything found so far is stored; tests and the stop use it.
     pub async fn settled(&self) {
         let (done, wait) = tokio::sync::oneshot::channel();
         if self.sink.send(super::SinkMessage::Barrier(done)).await.is_ok() {
@@ -448,9 +454,9 @@ impl Tracking {
     ///
     /// # Errors
     /// When the store failed.
-    pub async fn zones(&self, user: UserId) -> Stored<Vec<(GeofenceId, String)>> {
+    pub async fn fences_inside(&self, user: UserId) -> Stored<Vec<(GeofenceId, String)>> {
         match self.store.tracked_device(user).await? {
-            Some(device) => self.store.zones_of(user, device).await,
+            Some(device) => self.store.fences_inside(user, device).await,
             None => Ok(Vec::new()),
         }
     }

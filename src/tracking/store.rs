@@ -1,9 +1,9 @@
-//! What tracking needs from the cellar. Every method is one use case and atomic; absent is `Ok(None)`.
+//! What tracking needs from the store. Every method is one use case and atomic; absent is `Ok(None)`.
 //!
 //! Two stores: [`TrackingStore`] keeps fences and their states beside alerts; [`FixStore`] keeps fixes in a file
 //! (or table) of their own, so that a flood of fixes is never in front of an alarm.
 
-use super::{FoldStore, Geofence, Membership, RetentionStore, TrailStore, Transition};
+use super::{Geofence, Membership, OwnershipStore, RetentionStore, TrailStore, Transition};
 use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::geo::Fix;
@@ -42,7 +42,7 @@ pub struct FenceState {
     pub dwell_at: Option<Timestamp>,
 }
 
-/// What a device's tracker goes on from: the states, and the fix up to which they are folded.
+/// What a device's tracker goes on from: the states, and the newest fix that went into them.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct DeviceTail {
     /// One a fence.
@@ -62,7 +62,7 @@ pub struct StoredTransition {
 
 /// Fences, their states and their history.
 #[async_trait]
-pub trait TrackingStore: RetentionStore + FoldStore {
+pub trait TrackingStore: RetentionStore + OwnershipStore {
     /// Creates a fence unless the owner would have more than `max_fences` or `max_vertices`.
     async fn create_fence(
         &self,
@@ -89,12 +89,12 @@ pub trait TrackingStore: RetentionStore + FoldStore {
     async fn tracked_device(&self, user: UserId) -> Stored<Option<DeviceId>>;
     /// All devices of a person that are not removed, the tracked one first.
     async fn devices_of(&self, user: UserId) -> Stored<Vec<DeviceId>>;
-    /// Names and ids of the fences of the owner's that the device is in.
-    async fn zones_of(&self, owner: UserId, device: DeviceId) -> Stored<Vec<(GeofenceId, String)>>;
+    /// Ids and names of the owner's fences that the device is in.
+    async fn fences_inside(&self, owner: UserId, device: DeviceId) -> Stored<Vec<(GeofenceId, String)>>;
     /// The device's transitions at or after `from`, in event order, retracted ones too.
     async fn transitions_since(&self, device: DeviceId, from: Timestamp) -> Stored<Vec<StoredTransition>>;
-    /// People and tracked devices of which a dwell is due at `now`, at most `limit`. Those whose fold another node has
-    /// only if it was due at `others` already.
+    /// People and tracked devices of which a dwell is due at `now`, at most `limit`. Of devices that another node owns, only
+    /// those whose dwell was due at `others` already.
     async fn due_dwells(
         &self,
         now: Timestamp,
@@ -170,6 +170,6 @@ pub trait FixStore: TrailStore {
     ) -> Stored<Vec<StoredFix>>;
     /// The newest fix of one device at or before `at` in event order.
     async fn at_or_before(&self, device: DeviceId, at: (Timestamp, i64)) -> Stored<Option<StoredFix>>;
-    /// Fixes of one device after `after` in event order, at most `limit`: what a tracker folds again.
+    /// Fixes of one device after `after` in event order, at most `limit`: what a build reads.
     async fn after(&self, device: DeviceId, after: (Timestamp, i64), limit: u32) -> Stored<Vec<StoredFix>>;
 }

@@ -1,6 +1,6 @@
-//! A tracker: the fold of one device's fixes, in event order, through the fences of its person.
+//! A tracker: a reducer. Fixes of one device go in, in event order; the state at each fence of its person comes out.
 
-use super::{FenceState, Geofence, Hold, Membership, Transition, Trigger, crosses, evaluate};
+use super::{FenceState, Geofence, Membership, Ownership, Transition, Trigger, crosses, evaluate};
 use crate::clock::Timestamp;
 use crate::geo::Fix;
 use crate::id::{DeviceId, GeofenceId, TransitionId, UserId};
@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
-/// Where a fix stands in event order: (`fixed_at`, `seq`).
-pub type Place = (Timestamp, i64);
+/// The key of a device's fixes in event order: (`fixed_at`, `seq`).
+pub type FixKey = (Timestamp, i64);
 
 /// A transition with the fence it belongs to and whether anybody is told.
 #[derive(Clone, Debug)]
@@ -22,7 +22,7 @@ pub struct Crossing {
     pub tell: bool,
 }
 
-/// What a fold changed: to be stored in one transaction.
+/// What a tracker found: to be stored in one transaction.
 #[derive(Clone, Debug)]
 pub struct TransitionBatch {
     /// Whose.
@@ -31,15 +31,15 @@ pub struct TransitionBatch {
     pub device: DeviceId,
     /// The states after it, of the fences that changed.
     pub states: Vec<FenceState>,
-    /// How far the device is folded.
-    pub folded_to: Place,
+    /// The newest fix that is evaluated.
+    pub folded_to: FixKey,
     /// In event order.
     pub crossings: Vec<Crossing>,
     /// Undone by late fixes.
     pub retracted: Vec<TransitionId>,
-    /// The right to store it.
-    pub hold: Hold,
-    /// The last batch: with it the fold is given back.
+    /// Under which fencing token it is stored.
+    pub ownership: Ownership,
+    /// The last batch: with it the device is given back.
     pub last: bool,
 }
 
@@ -51,19 +51,19 @@ pub enum SinkMessage {
     Barrier(oneshot::Sender<()>),
 }
 
-/// Where transitions go; when it is full the tracker forgets its state and folds again from the store.
+/// Where transitions go; when it is full the tracker is forgotten and built again from the store.
 pub type TransitionSink = mpsc::Sender<SinkMessage>;
 
-/// The fold's state: one membership a fence, and the fix up to which it is folded.
+/// The state of a device: one membership per fence, and the newest fix that went into it.
 #[derive(Clone)]
 pub struct Tracker {
     owner: UserId,
     device: DeviceId,
     fences: Arc<Vec<Arc<Geofence>>>,
     states: HashMap<GeofenceId, FenceState>,
-    folded_to: Option<Place>,
+    folded_to: Option<FixKey>,
     previous: Option<Fix>,
-    hold: Hold,
+    ownership: Ownership,
 }
 
 impl Tracker {
@@ -74,11 +74,12 @@ impl Tracker {
         device: DeviceId,
         fences: Arc<Vec<Arc<Geofence>>>,
         states: Vec<FenceState>,
-        folded_to: Option<Place>,
+        folded_to: Option<FixKey>,
         previous: Option<Fix>,
-        hold: Hold,
+        ownership: Ownership,
     ) -> Self {
-        let mut tracker = Self { owner, device, fences, states: HashMap::new(), folded_to, previous, hold };
+        let mut tracker =
+            Self { owner, device, fences, states: HashMap::new(), folded_to, previous, ownership };
         for mut state in states {
             let fence = tracker.fences.iter().find(|f| f.id == state.fence && f.revision == state.revision);
             if let Some(fence) = fence {
@@ -89,19 +90,19 @@ impl Tracker {
         tracker
     }
 
-    /// The right to store what it finds.
-    pub fn hold(&self) -> &Hold {
-        &self.hold
+    /// Whether this node still owns the device.
+    pub fn ownership(&self) -> &Ownership {
+        &self.ownership
     }
-    /// The device it folds.
+    /// The device whose fixes it takes.
     pub fn device(&self) -> DeviceId {
         self.device
     }
-    /// (`fixed_at`, `seq`) of the newest folded fix.
-    pub fn folded_to(&self) -> Option<Place> {
+    /// The newest fix that went into it.
+    pub fn folded_to(&self) -> Option<FixKey> {
         self.folded_to
     }
-    /// Whether the fix is in the past of the fold.
+    /// Whether the fix is older than the newest one that went into it, or is that one.
     pub fn is_past(&self, fix: &Fix) -> bool {
         self.folded_to.is_some_and(|to| fix.order() <= to)
     }
@@ -110,7 +111,7 @@ impl Tracker {
         self.states.get(&fence).map_or(Membership::Unknown, |s| s.membership)
     }
 
-    /// Folds one fix. Fixes must come in event order.
+    /// Takes one fix, and returns what it shows. Fixes must come in event order.
     pub fn fold(&mut self, fix: &Fix, late: bool) -> Vec<Crossing> {
         // A dwell that was over before this fix came first, whether a timer has seen it or not.
         let mut crossings = self.dwells_until(fix.fixed_at, late);
@@ -123,7 +124,7 @@ impl Tracker {
         crossings
     }
 
-    /// Gives fences that have no state yet their first one from a fix that is folded already.
+    /// Gives fences that have no state yet their first one, from a fix that went into the tracker before.
     pub fn first_states(&mut self, newest: &Fix) -> Vec<Crossing> {
         let fences = Arc::clone(&self.fences);
         let unseen = fences.iter().filter(|f| !self.states.contains_key(&f.id)).cloned().collect::<Vec<_>>();
@@ -191,7 +192,8 @@ impl Tracker {
         Crossing { transition, fence: Arc::clone(fence), tell: false }
     }
 
-    /// The batch that stores `crossings`, the states they led to and how far the fold is; `None` before the first fix.
+    /// The batch that stores `crossings`, the states they led to and how far fixes are evaluated; `None` before the first
+    /// fix.
     pub fn batch(&self, crossings: Vec<Crossing>) -> Option<TransitionBatch> {
         let changed = |id: &GeofenceId| crossings.iter().any(|c| c.transition.fence == *id);
         let states = self.states.values().filter(|s| changed(&s.fence)).copied().collect();
@@ -210,8 +212,17 @@ impl Tracker {
         retracted: Vec<TransitionId>,
     ) -> Option<TransitionBatch> {
         let (owner, device, folded_to) = (self.owner, self.device, self.folded_to?);
-        let hold = self.hold.clone();
-        Some(TransitionBatch { owner, device, states, folded_to, crossings, retracted, hold, last: false })
+        let ownership = self.ownership.clone();
+        Some(TransitionBatch {
+            owner,
+            device,
+            states,
+            folded_to,
+            crossings,
+            retracted,
+            ownership,
+            last: false,
+        })
     }
 }
 

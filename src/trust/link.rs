@@ -92,7 +92,9 @@ pub enum LinkState {
 /// Which end of a link a person is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Role {
+// The published name of the schema.
+#[schema(as = Role)]
+pub enum LinkRole {
     /// The one whose position it is about.
     Subject,
     /// The one who is trusted.

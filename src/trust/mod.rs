@@ -11,8 +11,8 @@ mod store;
 mod visibility;
 
 pub use disclosure::{Disclosed, Disclosure, DisclosureKey, DisclosureLedger};
-pub use link::{LinkPatch, LinkState, NewLink, Role, Scope, Scopes, TrustLink};
+pub use link::{LinkPatch, LinkRole, LinkState, NewLink, Scope, Scopes, TrustLink};
 pub use refusal::TrustError;
 pub use service::{LinkIn, Trust};
 pub use store::{LinkCreated, TrustStore};
-pub use visibility::{Basis, EmergencyFacts, Grant, LEASE, may_see_zones, visibility};
+pub use visibility::{Basis, EmergencyFacts, Grant, LEASE, may_see_fences_inside, visibility};

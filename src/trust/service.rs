@@ -1,8 +1,8 @@
 //! The service of trust: links made, accepted, changed and ended; disclosures read.
 
 use super::{
-    Disclosure, DisclosureLedger, LinkCreated, LinkPatch, NewLink, Role, Scopes, TrustError, TrustLink,
-    TrustStore, may_see_zones,
+    Disclosure, DisclosureLedger, LinkCreated, LinkPatch, LinkRole, NewLink, Scopes, TrustError, TrustLink,
+    TrustStore, may_see_fences_inside,
 };
 use crate::bus::{Bus, Event};
 use crate::clock::{Clock, Timestamp};
@@ -167,7 +167,7 @@ impl Trust {
     pub async fn links(
         &self,
         user: UserId,
-        role: Role,
+        role: LinkRole,
         after: Option<LinkId>,
         limit: u32,
     ) -> Result<Vec<TrustLink>, TrustError> {
@@ -194,10 +194,10 @@ impl Trust {
     ///
     /// # Errors
     /// [`TrustError::NotAvailable`], for every reason.
-    pub async fn check_zones(&self, viewer: UserId, subject: UserId) -> Result<(), TrustError> {
+    pub async fn check_fences_inside(&self, viewer: UserId, subject: UserId) -> Result<(), TrustError> {
         let now = self.clock.now();
         let link = self.store.link_between(subject, viewer, now).await?;
-        if may_see_zones(viewer, subject, link.as_ref(), now) {
+        if may_see_fences_inside(viewer, subject, link.as_ref(), now) {
             Ok(())
         } else {
             Err(TrustError::NotAvailable)

@@ -1,6 +1,6 @@
-//! What trust needs from the cellar. Every method is one use case and atomic; absent is `Ok(None)`.
+//! What trust needs from the store. Every method is one use case and atomic; absent is `Ok(None)`.
 
-use super::{Disclosed, Disclosure, LinkPatch, NewLink, Role, TrustLink};
+use super::{Disclosed, Disclosure, LinkPatch, LinkRole, NewLink, TrustLink};
 use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::id::{LinkId, UserId};
@@ -19,7 +19,7 @@ pub enum LinkCreated {
     NoContact,
 }
 
-/// Trust's part of the cellar.
+/// Trust's part of the store.
 #[async_trait]
 pub trait TrustStore: Send + Sync {
     /// Whose handle it is.
@@ -41,7 +41,7 @@ pub trait TrustStore: Send + Sync {
     async fn links(
         &self,
         user: UserId,
-        role: Role,
+        role: LinkRole,
         after: Option<LinkId>,
         limit: u32,
         now: Timestamp,

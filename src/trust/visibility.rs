@@ -117,7 +117,12 @@ pub fn visibility(
 }
 
 /// Decides whether `viewer` may read the names of the fences `subject` is in.
-pub fn may_see_zones(viewer: UserId, subject: UserId, link: Option<&TrustLink>, now: Timestamp) -> bool {
+pub fn may_see_fences_inside(
+    viewer: UserId,
+    subject: UserId,
+    link: Option<&TrustLink>,
+    now: Timestamp,
+) -> bool {
     viewer == subject
         || link.is_some_and(|l| l.subject == subject && l.contact == viewer && l.allows(Scope::Zones, now))
 }

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 /// For the fixes of a request to be on disk.
 const STORED_WITHIN: Duration = Duration::from_secs(10);
 /// How long the person is kept in memory after a request, so that what was found late is decided.
-const HOLD: Duration = Duration::from_secs(10);
+const LINGER: Duration = Duration::from_secs(10);
 
 /// How long the person's fixes are kept: by their own wish, or the server's setting. An older fix is refused.
 ///
@@ -28,7 +28,7 @@ pub async fn retention(services: &Services, user: UserId) -> Result<Duration, Id
 /// # Errors
 /// When the store failed.
 pub async fn attach(services: &Services, caller: Caller) -> Result<Ingest, IdentityError> {
-    let tracked = services.identity.tracked_or(caller.user, caller.device).await?;
+    let tracked = services.identity.ensure_tracked(caller.user, caller.device).await?;
     Ok(services.tracking.attach(caller.user, caller.device, tracked))
 }
 
@@ -51,6 +51,6 @@ pub async fn store(services: &Services, caller: Caller, fixes: Vec<Fix>) -> Resu
         if taken { on_disk.await.ok() } else { None }
     };
     let recorded = timeout(STORED_WITHIN, stored).await.ok().flatten();
-    services.tracking.hold(way_in, HOLD);
+    services.tracking.keep_for(way_in, LINGER);
     Ok(recorded.ok_or(TrackingError::Busy)?)
 }

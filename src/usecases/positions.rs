@@ -8,8 +8,8 @@ use crate::services::Services;
 use crate::tracking::StoredFix;
 use crate::trust::{Grant, TrustError};
 
-/// A place in a track to go on after: the newest fix that is known, by time, device and number.
-pub type TrackPlace = (Timestamp, DeviceId, i64);
+/// Where to go on in a track: after the fix with this time, device and number.
+pub type TrackCursor = (Timestamp, DeviceId, i64);
 
 /// The proof that `viewer` may see `subject` now.
 async fn grant(services: &Services, viewer: UserId, subject: UserId) -> Result<Grant, Refusal> {
@@ -48,7 +48,7 @@ pub async fn track(
     viewer: UserId,
     subject: UserId,
     (from, to): (Timestamp, Timestamp),
-    after: Option<TrackPlace>,
+    after: Option<TrackCursor>,
     limit: u32,
 ) -> Result<(Vec<StoredFix>, bool), Refusal> {
     let grant = grant(services, viewer, subject).await?;
@@ -70,6 +70,6 @@ pub async fn fences_inside(
     viewer: UserId,
     subject: UserId,
 ) -> Result<Vec<(GeofenceId, String)>, Refusal> {
-    services.trust.check_zones(viewer, subject).await?;
-    Ok(services.tracking.zones(subject).await?)
+    services.trust.check_fences_inside(viewer, subject).await?;
+    Ok(services.tracking.fences_inside(subject).await?)
 }

@@ -152,23 +152,23 @@ fn broken_in_tracking(text: &str) -> Vec<String> {
 #[test]
 fn every_way_to_use_what_is_forbidden_is_seen() {
     for text in [
-        "use crate::{store::Place, clock};",
+        "use crate::{store::Backend, clock};",
         "use crate::{clock::{self, Timestamp}, store};",
-        "pub use crate::store::Place as Somewhere;",
+        "pub use crate::store::Backend as Somewhere;",
         "use crate::store::*;",
-        "use super::super::store::Place;",
-        "use super::super::{clock, store::Place};",
+        "use super::super::store::Backend;",
+        "use super::super::{clock, store::Backend};",
         "fn f() { crate::store::open(); }",
-        "fn f(place: &crate::store::Place) {}",
-        "fn f() -> Vec<Option<crate::store::Place>> { vec![] }",
-        "impl crate::store::Cellar for X {}",
-        "fn f(x: X) { match x { crate::store::Place::Folder(_) => {} _ => {} } }",
+        "fn f(backend: &crate::store::Backend) {}",
+        "fn f() -> Vec<Option<crate::store::Backend>> { vec![] }",
+        "impl crate::store::Anything for X {}",
+        "fn f(x: X) { match x { crate::store::Backend::Folder(_) => {} _ => {} } }",
         "fn f() { println!(\"{}\", crate::store::open()); }",
         "fn f() { vec![1, g(&[crate::store::X])]; }",
         "macro_rules! m { () => { $crate::store::open() }; }",
         "#[serde(with = \"crate::store::words\")] struct X;",
-        "#[schema(value_type = crate::store::Place)] struct X;",
-        "mod inside { use super::super::super::store::Place; }",
+        "#[schema(value_type = crate::store::Backend)] struct X;",
+        "mod inside { use super::super::super::store::Backend; }",
         "fn f() { use crate::store as s; s::open(); }",
     ] {
         assert_eq!(broken_in_tracking(text), ["tracking uses store"], "{text}");
@@ -194,11 +194,11 @@ fn every_way_to_use_what_is_forbidden_is_seen() {
 fn what_is_allowed_or_only_said_is_not_seen() {
     for text in [
         "use crate::clock::Timestamp; use super::evaluate; use crate::tracking::fence::Fence;",
-        "/// Like [`crate::store::Place`]; `use crate::store`.\nstruct X;",
+        "/// Like [`crate::store::Backend`]; `use crate::store`.\nstruct X;",
         "//! crate::store\n// use crate::store;\n/* crate::store::x */",
-        "const X: &str = \"use crate::store::Place; sqlx::query\";",
-        "#[cfg(test)] mod tests { use crate::store::Place; use sqlx::query; }",
-        "#[cfg(test)] use crate::store::Place;",
+        "const X: &str = \"use crate::store::Backend; sqlx::query\";",
+        "#[cfg(test)] mod tests { use crate::store::Backend; use sqlx::query; }",
+        "#[cfg(test)] use crate::store::Backend;",
         "#[cfg(all(test, unix))] fn f() { crate::store::open(); }",
         "fn f() { let store = 1; g(store); self::h(); }",
     ] {

@@ -9,7 +9,7 @@ use syn::{Attribute, ExprStruct, File, Item, ItemExternCrate, ItemMod, ItemUse, 
 /// What one file uses. Whatever is under `#[cfg(test)]` is left out.
 #[derive(Default, Debug)]
 pub(crate) struct Uses {
-    /// Paths within the crate, from its root: `store`, `store::Place`. A glob ends in `*`.
+    /// Paths within the crate, from its root: `store`, `store::Backend`. A glob ends in `*`.
     pub(crate) own: BTreeSet<String>,
     /// The first words of all other paths: libraries, and names that a `use` brought.
     pub(crate) others: BTreeSet<String>,

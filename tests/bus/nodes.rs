@@ -1,4 +1,4 @@
-//! A whole node whose Redis is gone: what another node would write into the store is found without a bell.
+//! A whole node whose Redis is gone: what another node writes into the store is found without a hint.
 
 use crate::rig::{Redis, conn};
 use base64::Engine;
@@ -46,7 +46,7 @@ impl Alone {
         (session, socket)
     }
 
-    /// Stores an alert as another node would: no bell rings here.
+    /// Stores an alert as another node would: no hint comes here.
     async fn told_elsewhere(&self, user: UserId) {
         let alert = AlertDraft {
             id: AlertId::fresh(&Clock::system()),
@@ -97,7 +97,7 @@ fn id(session: &Session) -> UserId {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_no_bell_rang_for_is_found_while_the_bell_is_suspect() {
+async fn what_no_hint_told_of_is_found_while_the_bus_is_suspect() {
     let node = Alone::start(nowhere()).await;
     let (ada, mut phone) = node.listening("ada_poll").await;
     node.told_elsewhere(id(&ada)).await;
@@ -114,19 +114,19 @@ async fn without_looking_it_is_not_found() {
     node.told_elsewhere(id(&ada)).await;
     assert!(!comes(&mut phone, FOUND, is_alert).await, "something else than the look found it");
     node.node.services.bus.publish(Event::Inbox([id(&ada)].into()));
-    assert!(comes(&mut phone, FOUND, is_alert).await, "the bell does not ring");
+    assert!(comes(&mut phone, FOUND, is_alert).await, "the hint is not heard");
     drop(phone);
     assert!(node.node.stop().await);
 }
 
-/// Found while the bell is trusted too, only later.
+/// Found while the bus is trusted too, only later.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_no_bell_rang_for_is_found_while_the_bell_is_trusted() {
+async fn what_no_hint_told_of_is_found_while_the_bus_is_trusted() {
     let redis = Redis::start().await;
     let node = Alone::start(Some(redis.url())).await;
     let (ada, mut phone) = node.listening("ada_trust").await;
     let bus = node.node.services.bus.clone();
-    crate::until("the bell is trusted", || !bus.is_suspect()).await;
+    crate::until("the bus is trusted", || !bus.is_suspect()).await;
     node.told_elsewhere(id(&ada)).await;
     assert!(comes(&mut phone, FOUND * 2, is_alert).await, "the alert was not found");
     drop(phone);
@@ -134,10 +134,10 @@ async fn what_no_bell_rang_for_is_found_while_the_bell_is_trusted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_emergency_of_another_node_shows_without_a_bell() {
+async fn an_emergency_of_another_node_shows_without_a_hint() {
     let node = Alone::start(nowhere()).await;
     let (ada, mut phone) = node.listening("ada_sos").await;
-    // The same store behind services whose bell nobody hears.
+    // The same store behind services whose bus nobody subscribes to.
     let (services, store) = (&node.node.services, node.node.stores());
     let trust = Arc::new(Trust::new(store.trust.clone(), Bus::default(), Clock::system()));
     let elsewhere = Alerts::new(
@@ -165,7 +165,7 @@ async fn an_emergency_of_another_node_shows_without_a_bell() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_another_node_revoked_is_found_without_a_bell() {
+async fn what_another_node_revoked_is_found_without_a_hint() {
     let node = Alone::start(nowhere()).await;
     let (ada, mut phone) = node.listening("ada_revoked").await;
     let me = node.node.services.identity.authenticate(&ada.access).unwrap();

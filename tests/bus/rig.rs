@@ -1,4 +1,4 @@
-//! A road to a Redis of one's own that can go silent.
+//! A proxy in front of a test's own Redis, which can go silent.
 
 #[path = "../support/redis.rs"]
 mod server;

@@ -5,17 +5,17 @@ use cima::clock::Clock;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// By the bell.
+/// By a hint.
 const SOON: Duration = Duration::from_secs(8);
 /// For what must not come.
 const QUIET: Duration = Duration::from_secs(2);
-/// While bells may be lost everybody is looked at every 20 s.
+/// While hints may be lost everybody is looked at every 20 s.
 const LOOKED_AT: Duration = Duration::from_secs(30);
 
 const ROLES: &[&str] = &["api", "tracking", "tracking", "alerts", "push"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_fence_that_the_api_made_is_folded_without_a_reconnect() {
+async fn a_fence_that_the_api_made_is_evaluated_without_a_reconnect() {
     let cluster = Cluster::start(ROLES).await;
     let (ada, bo) = cluster.pair().await;
     let (mut phone, mut contact) = (ada.stream().await, bo.stream().await);
@@ -33,7 +33,7 @@ async fn a_fence_that_the_api_made_is_folded_without_a_reconnect() {
     cluster.stop().await;
 }
 
-/// The twin: without bells it is not known at once, and is found by looking.
+/// The twin: without hints it is not known at once, and is found by polling.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_redis_the_fence_is_found_by_looking() {
     let cluster = Cluster::start_deaf(ROLES).await;
@@ -48,7 +48,7 @@ async fn without_a_redis_the_fence_is_found_by_looking() {
     let fence = ada.fence().await;
     send_acked(&mut phone, &[north(3, 10.0)]).await;
     let entered = |f: &Value| is_transition("enter")(f) && f["geofence"] == fence.as_str();
-    assert!(!comes(&mut contact, QUIET, entered).await, "something else than the bell told of it");
+    assert!(!comes(&mut contact, QUIET, entered).await, "something else than the hint told of it");
     ada.is_in(&fence, LOOKED_AT).await;
     send_acked(&mut phone, &[north(4, 500.0)]).await;
     let left = |f: &Value| is_transition("exit")(f) && f["geofence"] == fence.as_str();
@@ -81,7 +81,7 @@ async fn fences_follow_the_device_that_the_api_says_is_tracked() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_fix_of_a_raise_that_the_api_took_is_folded() {
+async fn the_fix_of_a_raise_that_the_api_took_is_evaluated() {
     let cluster = Cluster::start(ROLES).await;
     let (ada, bo) = cluster.pair().await;
     ada.fence().await;
@@ -89,7 +89,7 @@ async fn the_fix_of_a_raise_that_the_api_took_is_folded() {
     send_acked(&mut phone, &[north(1, 400.0), north(2, 300.0)]).await;
     let raise = json!({"id": cima::id::fresh(&Clock::system()), "kind": "sos", "fix": north(3, 10.0)});
     ada.post("/v1/emergencies", raise).await;
-    assert!(comes(&mut contact, SOON, is_transition("enter")).await, "the fix is not folded");
+    assert!(comes(&mut contact, SOON, is_transition("enter")).await, "the fix is not evaluated");
     drop((phone, contact));
     cluster.stop().await;
 }

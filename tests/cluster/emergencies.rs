@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// By the bell.
+/// By a hint.
 const AT_ONCE: Duration = Duration::from_secs(3);
-/// By looking; while bells may be lost nodes look twice a second.
+/// By polling; while hints may be lost nodes poll twice a second.
 const FOUND: Duration = Duration::from_secs(4);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -52,10 +52,10 @@ async fn a_check_in_that_the_api_took_is_missed_in_time() {
     let cluster = Cluster::start(&["api", "tracking", "alerts", "push"]).await;
     let (ada, bo) = cluster.pair().await;
     let mut contact = bo.stream().await;
-    let mut bells = cluster.bells(2);
+    let mut events = cluster.events(2);
     ada.post("/v1/check-ins", json!({"due_in_s": 1, "grace_s": 1})).await;
-    let rung = async { while bells.recv().await.unwrap() != Event::Rescheduled {} };
-    timeout(AT_ONCE, rung).await.expect("the timers were not rung");
+    let woken = async { while events.recv().await.unwrap() != Event::Rescheduled {} };
+    timeout(AT_ONCE, woken).await.expect("the timers were not woken");
     let missed = |f: &Value| f["type"] == "alert" && f["emergency"].is_string();
     assert!(comes(&mut contact, Duration::from_secs(2) + AT_ONCE, missed).await, "nobody heard of it");
     drop(contact);

@@ -101,7 +101,7 @@ impl Cluster {
     }
 
     /// What a node hears from now on.
-    pub(crate) fn bells(&self, n: usize) -> Receiver<Event> {
+    pub(crate) fn events(&self, n: usize) -> Receiver<Event> {
         self.nodes[n].services.bus.subscribe()
     }
 

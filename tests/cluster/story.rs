@@ -44,7 +44,7 @@ async fn four_roles_on_five_nodes_play_a_whole_story() {
     assert_eq!((zones.status, &zones.body["fix"]["seq"]), (200, &json!(4)));
 
     ada.post(&format!("/v1/emergencies/{id}/resolve"), json!({})).await;
-    // In either order: each has a bell of its own.
+    // In either order: each has an event of its own.
     let (mut told, mut shown) = (false, true);
     while !told || shown {
         let next = contact.wait_for("the end", |f| f["type"] == "emergency" || f["type"] == "unavailable");

@@ -44,7 +44,7 @@ impl Transcript {
 
 /// What has come on the socket so far: a resume from the head is answered after everything that was on its way.
 async fn drain(transcript: &mut Transcript, phone: &mut Socket, subject: &Person) {
-    // Everything the other side did is stored; its bells have rung when this raise of a bell is answered.
+    // Everything the other side did is stored, and its events are heard, when the event of this raise is.
     let head = subject.get("/v1/alerts?limit=1000").await.body["items"].as_array().unwrap().len();
     phone.send(&json!({"type": "resume", "cursor": head})).await.unwrap();
     loop {

@@ -55,7 +55,7 @@ async fn a_contact_sees_a_position_only_while_the_emergency_is_active() {
     assert_eq!(track["features"].as_array().unwrap().len(), 3);
 
     contact.send(&json!({"type": "claim", "emergency": id})).await.unwrap();
-    // The frame of the claim and the alert of it ring two bells: either may be first.
+    // The frame of the claim and the alert of it come from two events: either may be first.
     let mut told = (false, false);
     while told != (true, true) {
         let frame =

@@ -161,7 +161,7 @@ async fn history_of(frames: &[Vec<Value>], wanted: Option<&[(String, i64)]>) -> 
         phone.send(&json!({"type": "fixes", "fixes": frame})).await.unwrap();
         phone.wait("acked").await.unwrap();
     }
-    // The sign that all is folded: what is wanted is there, or (for the reference) a known last transition.
+    // The sign that all is evaluated: what is wanted is there, or (for the reference) a known last transition.
     let settled = async {
         loop {
             let tracking = &node.node.as_ref().unwrap().services.tracking;
@@ -226,11 +226,11 @@ async fn a_transition_whose_fix_was_acked_is_told_after_a_restart() {
     };
     drop(phone);
     assert!(node.stop().await);
-    let place = settings(&node.folder).await.place();
-    let stores = cima::store::open(&place, node.clock.clone()).await.unwrap();
+    let backend = settings(&node.folder).await.backend();
+    let stores = cima::store::open(&backend, node.clock.clone()).await.unwrap();
     stores.fixes.record(&[lost]).await.unwrap();
-    // And whoever folded then, if there are several, gave nothing back.
-    stores.tracking.take_fold(device, cima::id::NodeId::fresh(&node.clock)).await.unwrap();
+    // And the owner at that moment, if there are several nodes, gave nothing back.
+    stores.tracking.take_device(device, cima::id::NodeId::fresh(&node.clock)).await.unwrap();
     stores.close().await;
     node.start_again().await;
     let bo = Person { api: node.api.clone(), ..bo };
@@ -241,7 +241,7 @@ async fn a_transition_whose_fix_was_acked_is_told_after_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_late_fix_that_waited_at_a_stop_is_folded_from_its_journal_in_files() {
+async fn a_late_fix_that_waited_at_a_stop_is_evaluated_from_its_journal_in_files() {
     let mut node = TestNode::start().await;
     let (ada, _, _) = node.pair(&["alerts"]).await;
     ada.fence(HOME.0, HOME.1, 100.0, &["enter", "exit"]).await;
@@ -251,7 +251,7 @@ async fn a_late_fix_that_waited_at_a_stop_is_folded_from_its_journal_in_files() 
     send_acked(&mut phone, &[north(1, 5.0, at(0)), north(3, 5.0, at(200)), north(4, 5.0, at(300))]).await;
     drop(phone);
     assert!(node.stop().await);
-    // As if the power had gone between the ack of a late fix and its fold.
+    // As if the power had gone between the ack of a late fix and its evaluation.
     let device = ada.session.device.parse().unwrap();
     let late = cima::tracking::NewFix {
         device,
@@ -259,8 +259,8 @@ async fn a_late_fix_that_waited_at_a_stop_is_folded_from_its_journal_in_files() 
         received_at: node.now(),
         streamed: true,
     };
-    let place = cima::store::Place::Folder(node.folder.path().to_owned());
-    let stores = cima::store::open(&place, node.clock.clone()).await.unwrap();
+    let backend = cima::store::Backend::Folder(node.folder.path().to_owned());
+    let stores = cima::store::open(&backend, node.clock.clone()).await.unwrap();
     let (limits, tasks) = (cima::journal::Limits::default(), cima::runtime::Tasks::default());
     let folder = node.folder.path().join("journal");
     let journal = cima::journal::Journal::open(&folder, stores.fixes.clone(), limits, &tasks).await.unwrap();

@@ -599,7 +599,7 @@ async fn what_is_another_persons_is_not_there() {
     let (device, nobody) = (ada.session.device.clone(), cima::id::fresh(&node.clock).to_string());
     let shape = json!({"type": "Circle", "center": [16.4, 48.2], "radius_m": 100});
     let replaced = json!({"name": "mine", "shape": shape, "triggers": ["enter"]});
-    let doors = [
+    let calls = [
         ("GET", "/v1/geofences/{}", &fence, json!(null)),
         ("PUT", "/v1/geofences/{}", &fence, replaced),
         ("DELETE", "/v1/geofences/{}", &fence, json!(null)),
@@ -617,7 +617,7 @@ async fn what_is_another_persons_is_not_there() {
         ("POST", "/v1/alerts/{}/ack", &alert, json!({"state": "seen"})),
     ];
     let mut answers = BTreeSet::new();
-    for (method, path, theirs, body) in doors {
+    for (method, path, theirs, body) in calls {
         for id in [theirs.as_str(), &nobody, "no-uuid", "%00"] {
             let answer = eve.call(method, &path.replace("{}", id), body.clone()).await;
             answers.insert(not_found(&answer).to_string());

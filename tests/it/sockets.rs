@@ -45,7 +45,7 @@ async fn the_end_of_the_session_before_leaves_a_socket_that_is_on_another() {
     phone.wait("emergency").await.unwrap();
     assert_eq!(ada.delete("/v1/sessions/current").await.status, 204);
     // Heard after the hint of that end: the socket then looks at its open emergencies again.
-    node.node.as_ref().unwrap().services.bus.ring_here(Event::Resync);
+    node.node.as_ref().unwrap().services.bus.publish_here(Event::Resync);
     phone.wait("emergency").await.unwrap();
     send_acked(&mut phone, &[fix(2, 48.2, 16.4, node.now())]).await;
 }
@@ -70,7 +70,7 @@ async fn a_socket_whose_session_ended_unheard_is_told_to_come_with_another_token
     let services = &node.node.as_ref().unwrap().services;
     let caller = services.identity.authenticate(&ada.session.access).unwrap();
     services.identity.sign_out(&caller).await.unwrap();
-    (0..FLOOD).for_each(|_| services.bus.ring_here(Event::Rescheduled));
+    (0..FLOOD).for_each(|_| services.bus.publish_here(Event::Rescheduled));
     assert_eq!(closed_within_a_second(&mut phone).await, 4401);
 }
 
@@ -83,7 +83,7 @@ async fn a_socket_whose_device_was_removed_unheard_is_told_so() {
     let services = &node.node.as_ref().unwrap().services;
     let caller = services.identity.authenticate(&stolen.session.access).unwrap();
     services.identity.remove_device(caller.user, caller.device).await.unwrap();
-    (0..FLOOD).for_each(|_| services.bus.ring_here(Event::Rescheduled));
+    (0..FLOOD).for_each(|_| services.bus.publish_here(Event::Rescheduled));
     assert_eq!(closed_within_a_second(&mut thief).await, 4403);
 }
 

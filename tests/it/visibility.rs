@@ -1,5 +1,5 @@
 //! Who sees what: every link state, set of scopes and emergency state, against every endpoint and frame that could
-//! show something. What is expected is said here again, in a rule of its own.
+//! show something. What is expected comes from a rule of the test's own.
 
 use crate::harness::{Person, TestNode, send_acked};
 use cima::client::fix;
@@ -198,7 +198,7 @@ async fn nobody_sees_what_is_not_theirs_to_see() {
     assert!(cases >= 500);
 }
 
-/// The tracker is built beside the stream; the person's own zones say when it has folded the fix.
+/// The tracker is built beside the stream; the person's own zones say when it has evaluated the fix.
 async fn wait_until_in_zone(ada: &Person) {
     let path = format!("/v1/people/{}/zones", ada.id());
     let seen = async {

@@ -44,8 +44,8 @@ async fn replayed(phones: &[Phone]) -> Vec<Vec<Happened>> {
     let mut happened = Vec::new();
     for (phone, there) in alone.iter().zip(phones) {
         let last = Some(phone::last_passage(there.last()));
-        let folded = async || ledger::transitions(&mut db, phone).await.last().map(|(_, seq, _)| *seq);
-        ledger::until(&last, folded).await;
+        let evaluated = async || ledger::transitions(&mut db, phone).await.last().map(|(_, seq, _)| *seq);
+        ledger::until(&last, evaluated).await;
         happened.push(ledger::transitions(&mut db, phone).await);
     }
     db.close().await.unwrap();
@@ -101,7 +101,7 @@ async fn scaled_up_and_down_under_load_nothing_is_lost_or_doubled() {
     for (phone, expected) in phones.iter().zip(&expected) {
         let once: BTreeMap<i64, i64> = phone.sent.keys().map(|seq| (*seq, 1)).collect();
         assert_eq!(ledger::fixes(&mut db, phone).await, once);
-        // What a node folds that lost the fold, the other has folded within seconds.
+        // What a node finds that lost the device, the other has found within seconds.
         ledger::until(expected, async || ledger::transitions(&mut db, phone).await).await;
         let news = expected.iter().filter(|(_, _, initial)| !initial).count() as i64;
         ledger::until(&news, async || ledger::told(&mut db, phone).await).await;

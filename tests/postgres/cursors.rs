@@ -1,4 +1,4 @@
-//! Inboxes have no gaps, whoever tells whom at the same time, and no telling fails of it.
+//! Inboxes have no gaps, however many alerts are stored at the same time, and none of them fails because of another.
 
 use crate::database::{self, T0, id};
 use cima::alerts::{AlertDraft, AlertKind, AlertsStore, Audience, Lane, Recipients};

@@ -1,4 +1,4 @@
-//! A million zones, and people who move among them: how long the look for the zones around somebody takes.
+//! A million zones, and people who move among them: how long the query for the zones around somebody takes.
 
 use crate::shapes::Random;
 use crate::{count, database, seed};

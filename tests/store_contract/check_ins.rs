@@ -3,7 +3,7 @@
 use crate::world::{alert, contacts, raised};
 use crate::{T0, World, after, by_polls, id};
 use cima::alerts::{
-    AlertDraft, AlertKind, Change, CheckIn, CheckInCreated, CheckInDue, CheckInPlace, CheckInState, Command,
+    AlertDraft, AlertKind, Change, CheckIn, CheckInCreated, CheckInCursor, CheckInDue, CheckInState, Command,
     Committed, Emergency, EndWith, Fired, Manner, Raised, Recipients,
 };
 use cima::id::{CheckInId, EmergencyId, UserId};
@@ -109,7 +109,7 @@ pub(crate) async fn check_ins_come_in_pages_and_those_that_wait_first(w: &World)
     let expected = [1, 2, 5, 0, 3].map(|n: usize| all[n].clone());
     let mut listed: Vec<CheckIn> = Vec::new();
     loop {
-        let place = |c: &CheckIn| CheckInPlace { waiting: c.state == CheckInState::Waiting, id: c.id };
+        let place = |c: &CheckIn| CheckInCursor { waiting: c.state == CheckInState::Waiting, id: c.id };
         let page = w.alerts.check_ins(anna, listed.last().map(place), 2).await.unwrap();
         let ended = page.len() < 2;
         listed.extend(page);

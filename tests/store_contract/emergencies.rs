@@ -7,7 +7,7 @@ use cima::alerts::{
     Raised, Recipients, State,
 };
 use cima::id::{EmergencyId, UserId};
-use cima::trust::{NewLink, Role, Scope};
+use cima::trust::{LinkRole, NewLink, Scope};
 
 /// An alert of an emergency, to all contacts.
 fn about(emergency: &Emergency) -> AlertDraft {
@@ -221,7 +221,7 @@ pub(crate) async fn lists_show_the_state_that_people_see(w: &World) {
         let found = w.alerts.emergencies(who, role, state, None, 10, after(9)).await.unwrap();
         found.into_iter().map(|p| p.emergency.id).collect()
     };
-    let (subject, contact) = (Role::Subject, Role::Contact);
+    let (subject, contact) = (LinkRole::Subject, LinkRole::Contact);
     assert_eq!(list(anna, subject, None).await, vec![active, untold, forced, resolved]);
     assert_eq!(list(anna, subject, Some(State::Active)).await, vec![active]);
     assert_eq!(list(anna, subject, Some(State::Resolved)).await, vec![forced, resolved]);

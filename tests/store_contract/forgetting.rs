@@ -7,7 +7,7 @@ use cima::geo::{RawShape, Shape};
 use cima::id::{DeviceId, UserId};
 use cima::identity::Revoked;
 use cima::tracking::{FixBatch, Geofence, NewFix};
-use cima::trust::{Disclosed, DisclosureKey, Role, Scope};
+use cima::trust::{Disclosed, DisclosureKey, LinkRole, Scope};
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ pub(crate) async fn the_forgotten_leave_nothing_but_marks(w: &World) {
     assert!(w.identity.account_by_handle("anna").await.unwrap().is_none());
     assert!(w.identity.device(phone).await.unwrap().is_none());
     assert!(w.identity.session(session).await.unwrap().is_none());
-    assert_eq!(w.trust.links(bob, Role::Contact, None, 10, T0).await.unwrap(), vec![]);
+    assert_eq!(w.trust.links(bob, LinkRole::Contact, None, 10, T0).await.unwrap(), vec![]);
     assert_eq!(w.trust.disclosures(bob, None, 10).await.unwrap(), vec![]);
     assert_eq!(w.tracking.fences(anna, None, 10).await.unwrap(), vec![]);
     let left = w.tracking.fence(bob, home.id).await.unwrap().unwrap();

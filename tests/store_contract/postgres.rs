@@ -58,5 +58,5 @@ impl Backend for Postgres {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_node_leaves_that_is_gone_is_found() {
-    crate::folds::what_a_node_leaves_that_is_gone_is_found(&World::over(Postgres::default()).await).await;
+    crate::ownership::what_a_node_leaves_that_is_gone_is_found(&World::over(Postgres::default()).await).await;
 }

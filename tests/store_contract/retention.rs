@@ -275,7 +275,7 @@ pub(crate) async fn old_transitions_go_unless_a_state_follows_from_them(w: &Worl
         folded_to,
         transitions,
         retracted: vec![],
-        token: w.tracking.take_fold(phone, NodeId(id())).await.unwrap().token,
+        token: w.tracking.take_device(phone, NodeId(id())).await.unwrap().token,
         last: false,
     };
     w.alerts.commit_transitions(&[commit]).await.unwrap();

@@ -1,10 +1,10 @@
-//! What folds of fixes leave behind.
+//! What evaluating fixes leaves behind.
 
 use crate::world::{alert, contacts, fence};
 use crate::{World, after, id};
-use cima::alerts::{Folded, TransitionAlert, TransitionCommit};
+use cima::alerts::{CommittedTransitions, TransitionAlert, TransitionCommit};
 use cima::id::{DeviceId, NodeId, UserId};
-use cima::tracking::{FenceState, FoldToken, Geofence, Membership, Transition, Trigger};
+use cima::tracking::{FenceState, FencingToken, Geofence, Membership, Transition, Trigger};
 use cima::trust::Scope;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ pub(crate) struct Tracked {
     pub(crate) phone: DeviceId,
     home: Geofence,
     pub(crate) contact: UserId,
-    pub(crate) token: FoldToken,
+    pub(crate) token: FencingToken,
 }
 
 pub(crate) async fn tracked(w: &World) -> Tracked {
@@ -24,7 +24,7 @@ pub(crate) async fn tracked(w: &World) -> Tracked {
     let home = fence(owner, "home");
     w.tracking.create_fence(&home, 200, 50_000).await.unwrap();
     let contact = w.contact(owner, "bob", &[Scope::Alerts], true).await;
-    let token = w.tracking.take_fold(phone, NodeId(id())).await.unwrap().token;
+    let token = w.tracking.take_device(phone, NodeId(id())).await.unwrap().token;
     Tracked { owner, phone, home, contact, token }
 }
 
@@ -56,7 +56,7 @@ impl Tracked {
         FenceState { fence, revision, membership, since, since_seq, dwelled: false, dwell_at: None }
     }
 
-    /// A commit folded to the last of its transitions.
+    /// A commit whose fixes are evaluated up to the last of its transitions.
     pub(crate) fn commit(&self, transitions: Vec<TransitionAlert>) -> TransitionCommit {
         let last = transitions.last().map(|t| &t.transition);
         let membership = |t: &Transition| match t.kind {
@@ -88,10 +88,10 @@ pub(crate) async fn a_commit_is_stored_once(w: &World) {
     let t = tracked(w).await;
     let commit = t.commit(vec![t.found(Trigger::Enter, 10), t.found(Trigger::Exit, 20)]);
     let told = w.alerts.commit_transitions(std::slice::from_ref(&commit)).await.unwrap();
-    assert_eq!(told, Folded { told: vec![t.contact], refused: vec![] });
+    assert_eq!(told, CommittedTransitions { told: vec![t.contact], refused: vec![] });
     assert_eq!(w.inbox(t.contact).await.len(), 2);
     let again = w.alerts.commit_transitions(std::slice::from_ref(&commit)).await.unwrap();
-    assert_eq!(again, Folded::default());
+    assert_eq!(again, CommittedTransitions::default());
     assert_eq!(w.inbox(t.contact).await.len(), 2);
 
     let history = w.tracking.transitions_since(t.phone, after(0)).await.unwrap();
@@ -107,9 +107,9 @@ pub(crate) async fn states_follow_the_fence(w: &World) {
     let mut t = tracked(w).await;
     w.alerts.commit_transitions(&[t.commit(vec![t.found(Trigger::Enter, 10)])]).await.unwrap();
     let (owner, phone) = (t.owner, t.phone);
-    let zones = async || w.tracking.zones_of(owner, phone).await.unwrap();
+    let zones = async || w.tracking.fences_inside(owner, phone).await.unwrap();
     assert_eq!(zones().await, vec![(t.home.id, "home".to_owned())]);
-    assert!(w.tracking.zones_of(t.contact, t.phone).await.unwrap().is_empty());
+    assert!(w.tracking.fences_inside(t.contact, t.phone).await.unwrap().is_empty());
 
     let old = t.commit(vec![]);
     let replaced = w.tracking.replace_fence(&t.home, 200, 50_000).await.unwrap().unwrap().unwrap();

@@ -3,7 +3,7 @@
 use crate::world::new_link;
 use crate::{T0, World, after, id};
 use cima::id::{EmergencyId, LinkId, UserId};
-use cima::trust::{Disclosed, DisclosureKey, LinkCreated, LinkPatch, LinkState, NewLink, Role, Scope};
+use cima::trust::{Disclosed, DisclosureKey, LinkCreated, LinkPatch, LinkRole, LinkState, NewLink, Scope};
 
 const ALL: [Scope; 4] = Scope::ALL;
 
@@ -78,8 +78,8 @@ pub(crate) async fn an_expired_link_is_not_there(w: &World) {
     for (now, there) in [(after(99), 1), (after(100), 0)] {
         assert_eq!(w.trust.link(link, anna, now).await.unwrap().iter().count(), there);
         assert_eq!(w.trust.link_between(anna, bob, now).await.unwrap().iter().count(), there);
-        assert_eq!(w.trust.links(anna, Role::Subject, None, 10, now).await.unwrap().len(), there);
-        assert_eq!(w.trust.links(bob, Role::Contact, None, 10, now).await.unwrap().len(), there);
+        assert_eq!(w.trust.links(anna, LinkRole::Subject, None, 10, now).await.unwrap().len(), there);
+        assert_eq!(w.trust.links(bob, LinkRole::Contact, None, 10, now).await.unwrap().len(), there);
         assert_eq!(w.trust.contacts_of(anna, now).await.unwrap().len(), there);
         let update = w.trust.update_link(link, anna, LinkPatch::default(), now).await.unwrap();
         assert_eq!(update.iter().count(), there);
@@ -103,9 +103,9 @@ pub(crate) async fn links_come_in_pages(w: &World) {
         w.trust.create_link(to).await.unwrap();
         w.trust.create_link(from).await.unwrap();
     }
-    for role in [Role::Subject, Role::Contact] {
+    for role in [LinkRole::Subject, LinkRole::Contact] {
         let mut expected: Vec<LinkId> =
-            all.iter().map(|(to, from)| if role == Role::Subject { *to } else { *from }).collect();
+            all.iter().map(|(to, from)| if role == LinkRole::Subject { *to } else { *from }).collect();
         expected.sort();
         let mut seen: Vec<LinkId> = Vec::new();
         loop {

@@ -103,7 +103,7 @@ pub(crate) async fn an_emergency_overtakes_a_queue(w: &World) {
     join_all(writers).await;
     let order = order.into_inner().unwrap();
     let place = order.iter().position(|lane| *lane == "emergency").unwrap();
-    // One runs and one waits at the door.
+    // One runs and one waits for its turn.
     assert!(place <= 2, "behind {place} of 100 routine writers");
 }
 

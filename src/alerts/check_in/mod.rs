@@ -8,4 +8,4 @@ mod store;
 
 pub use machine::{CheckIn, CheckInDue, CheckInState};
 pub use service::{CheckInIn, CheckIns};
-pub use store::{CheckInCreated, CheckInPlace, CheckInStore, Fired};
+pub use store::{CheckInCreated, CheckInCursor, CheckInStore, Fired};

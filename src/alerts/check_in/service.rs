@@ -1,6 +1,6 @@
 //! The check-ins of a person: set, completed, deleted; reminded of and fired by the timers.
 
-use super::{CheckIn, CheckInCreated, CheckInDue, CheckInPlace, CheckInState, Fired};
+use super::{CheckIn, CheckInCreated, CheckInCursor, CheckInDue, CheckInState, Fired};
 use crate::alerts::emergency::{coalesce, drafts, word_as_missed};
 use crate::alerts::{
     AlertDraft, AlertError, AlertKind, Alerts, Change, Command, Emergency, Lane, Next, Raised,
@@ -123,7 +123,7 @@ impl CheckIns<'_> {
     pub async fn list(
         &self,
         subject: UserId,
-        after: Option<CheckInPlace>,
+        after: Option<CheckInCursor>,
         limit: u32,
     ) -> Result<Vec<CheckIn>, AlertError> {
         Ok(self.0.store.check_ins(subject, after, limit).await?)

@@ -1,4 +1,4 @@
-//! What check-ins need from the cellar. Every method is one use case and atomic; absent is `Ok(None)`.
+//! What check-ins need from the store. Every method is one use case and atomic; absent is `Ok(None)`.
 
 use super::CheckIn;
 use crate::alerts::{AlertDraft, Change, Committed, Emergency};
@@ -37,14 +37,14 @@ pub enum Fired {
 
 /// Where a list of check-ins goes on: those that wait come first, each part by id.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct CheckInPlace {
+pub struct CheckInCursor {
     /// Whether the last one shown waited.
     pub waiting: bool,
     /// The last one shown.
     pub id: CheckInId,
 }
 
-/// Check-ins' part of the cellar.
+/// Check-ins' part of the store.
 #[async_trait]
 pub trait CheckInStore: Send + Sync {
     /// Stores a new one, unless so many of the person's wait already.
@@ -55,7 +55,7 @@ pub trait CheckInStore: Send + Sync {
     async fn check_ins(
         &self,
         subject: UserId,
-        after: Option<CheckInPlace>,
+        after: Option<CheckInCursor>,
         limit: u32,
     ) -> Stored<Vec<CheckIn>>;
     /// Stores a change with its alerts if the version is still the one it was made from; `None` if not.

@@ -10,7 +10,7 @@ use crate::bus::Event;
 use crate::clock::Timestamp;
 use crate::id::{AlertId, DeviceId, EmergencyId, UserId, derived};
 use crate::tracking::Severity;
-use crate::trust::Role;
+use crate::trust::LinkRole;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -310,14 +310,14 @@ impl Alerts {
     pub async fn list(
         &self,
         user: UserId,
-        role: Role,
+        role: LinkRole,
         state: Option<State>,
         after: Option<EmergencyId>,
         limit: u32,
     ) -> Result<Vec<EmergencyView>, AlertError> {
         let found = self.store.emergencies(user, role, state, after, limit, self.clock.now()).await?;
         Ok(match role {
-            Role::Subject => {
+            LinkRole::Subject => {
                 let mut views = Vec::with_capacity(found.len());
                 for party in found {
                     let deliveries = self.store.deliveries(party.emergency.id).await?;
@@ -325,7 +325,7 @@ impl Alerts {
                 }
                 views
             }
-            Role::Contact => found.iter().filter_map(contact_view).collect(),
+            LinkRole::Contact => found.iter().filter_map(contact_view).collect(),
         })
     }
 
@@ -336,9 +336,9 @@ impl Alerts {
     pub async fn open_for(&self, user: UserId) -> Result<Vec<EmergencyView>, AlertError> {
         let mut views = Vec::new();
         for state in [State::Active, State::Countdown] {
-            views.extend(self.list(user, Role::Subject, Some(state), None, 100).await?);
+            views.extend(self.list(user, LinkRole::Subject, Some(state), None, 100).await?);
         }
-        views.extend(self.list(user, Role::Contact, Some(State::Active), None, 1_000).await?);
+        views.extend(self.list(user, LinkRole::Contact, Some(State::Active), None, 1_000).await?);
         Ok(views)
     }
 

@@ -1,4 +1,4 @@
-//! The sweep: what has had its time is deleted, room by room, and what it leaves in the files is wiped.
+//! The sweep: what has had its time is deleted, domain by domain, and what it leaves in the files is wiped.
 
 mod store;
 

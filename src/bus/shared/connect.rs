@@ -9,7 +9,7 @@ use std::future::Future;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// For a connection to be made, and greeted.
+/// For a connection to be made and ready.
 const CONNECT: Duration = Duration::from_secs(2);
 /// For an answer to a command. A server that hangs is noticed by the first one that it does not answer.
 pub(super) const ANSWER: Duration = Duration::from_secs(1);
@@ -58,18 +58,18 @@ pub(super) async fn ping(client: &Client) -> RedisResult<()> {
     redis::cmd("PING").query_async(&mut connection).await
 }
 
-/// One connection that speaks and one that hears. The library hands over what is heard through a queue without a bound,
-/// so whoever listens does nothing but read and pass on.
+/// One connection that publishes and one that subscribes. The library puts what it receives into a queue without a bound,
+/// so the reader of it does nothing but take and pass on.
 pub(super) struct Pair {
     pub(super) out: MultiplexedConnection,
     pub(super) subscriptions: PubSubSink,
-    pub(super) heard: PubSubStream,
+    pub(super) incoming: PubSubStream,
 }
 
 pub(super) async fn pair(client: &Client) -> RedisResult<Pair> {
     let out = commands(client, ANSWER).await?;
-    let (subscriptions, heard) = within(CONNECT, client.get_async_pubsub()).await?.split();
-    Ok(Pair { out, subscriptions, heard })
+    let (subscriptions, incoming) = within(CONNECT, client.get_async_pubsub()).await?.split();
+    Ok(Pair { out, subscriptions, incoming })
 }
 
 /// Keeps something connected until the node stops: `once` connects and returns why it is not any more.
@@ -87,7 +87,7 @@ pub(super) async fn keep<F: Future<Output = RedisResult<()>>>(
         up.set(0.0);
         metrics::counter!("cima_bus_breaks_total", "link" => link).increment(1);
         if let Err(error) = ended {
-            tracing::warn!(%error, link, "Redis is not reached; nodes look for themselves meanwhile");
+            tracing::warn!(%error, link, "Redis is not reached; nodes poll the store meanwhile");
         }
         // One that held for a while is tried again at once.
         if began.elapsed() > PAUSE.1 * 5 {

@@ -1,5 +1,5 @@
-//! What changes an emergency, on a stream besides the bell: a reader goes on from the last entry that it has seen, so a
-//! broken connection leaves no gap, and a stream that was lost is noticed.
+//! What changes an emergency is sent as a hint and once more over a Redis stream. A reader goes on after the last entry it
+//! has seen, so a broken connection leaves no gap, and it notices when the stream was lost.
 
 use super::Shared;
 use super::connect::{ANSWER, commands, keep, within};
@@ -11,15 +11,15 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-/// The stream of every node.
+/// The stream that every node reads.
 const STREAM: &str = "cima:emergencies";
 /// The one field of an entry.
 const FIELD: &str = "e";
-/// Entries that are kept, about.
+/// About how many entries Redis keeps.
 const KEPT: usize = 10_000;
 /// Entries in one round trip.
 const BATCH: usize = 256;
-/// A read that finds nothing waits so long: its answer is also the sign that the server lives.
+/// A read that finds nothing waits so long. That it ends is also the sign that the server lives.
 const BLOCK: Duration = Duration::from_secs(1);
 
 /// Adds what waits to the stream until the node stops.
@@ -27,8 +27,8 @@ pub(super) async fn write(shared: Arc<Shared>, stop: CancellationToken) {
     keep("lane-out", &stop, || add(&shared)).await;
 }
 
-/// What cannot be added is kept for the next connection. A batch whose answer did not come may be there already: readers
-/// take each message once.
+/// What cannot be added is kept for the next connection. A batch that was not answered may have been added all the same:
+/// readers skip a message that they have seen.
 async fn add(shared: &Shared) -> RedisResult<()> {
     let mut out = commands(&shared.client, ANSWER).await?;
     metrics::gauge!("cima_bus_up", "link" => "lane-out").set(1.0);
@@ -46,10 +46,10 @@ async fn add(shared: &Shared) -> RedisResult<()> {
     }
 }
 
-/// Where in which stream a reader is.
+/// How far a reader is, and of which stream.
 #[derive(Default)]
-struct Place {
-    /// The server's run; another one may have other data.
+struct Progress {
+    /// The run of the server; after a restart it may have other data.
     run: String,
     /// The last entry seen; `None` before the first connection.
     last: Option<String>,
@@ -57,48 +57,52 @@ struct Place {
 
 /// Reads the stream until the node stops.
 pub(super) async fn read(shared: Arc<Shared>, stop: CancellationToken) {
-    let place = Mutex::new(Place::default());
-    keep("lane-in", &stop, || async { follow(&shared, &mut *place.lock().await).await }).await;
+    let progress = Mutex::new(Progress::default());
+    keep("lane-in", &stop, || async { follow(&shared, &mut *progress.lock().await).await }).await;
 }
 
-async fn follow(shared: &Shared, place: &mut Place) -> RedisResult<()> {
+async fn follow(shared: &Shared, progress: &mut Progress) -> RedisResult<()> {
     let mut conn = commands(&shared.client, BLOCK + ANSWER).await?;
-    find_place(shared, &mut conn, place).await?;
+    resume_from(shared, &mut conn, progress).await?;
     metrics::gauge!("cima_bus_up", "link" => "lane-in").set(1.0);
     let options = StreamReadOptions::default().block(BLOCK.as_millis() as usize).count(BATCH);
     loop {
-        let last = place.last.get_or_insert_with(|| "0-0".to_owned());
+        let last = progress.last.get_or_insert_with(|| "0-0".to_owned());
         let from = [last.as_str()];
         let read = conn.xread_options(&[STREAM], &from, &options);
         let read = within::<Option<StreamReadReply>>(BLOCK + ANSWER, read);
         let Some(reply) = read.await? else { continue };
         for entry in reply.keys.into_iter().flat_map(|stream| stream.ids) {
             if let Some(message) = entry.get::<Vec<u8>>(FIELD) {
-                shared.take(&message);
+                shared.receive(&message);
             }
             *last = entry.id;
         }
     }
 }
 
-/// Finds where to go on: at the first connection from the end, later from the last entry seen, and from the beginning of a
-/// stream that is not the one that was read.
-async fn find_place(shared: &Shared, conn: &mut MultiplexedConnection, place: &mut Place) -> RedisResult<()> {
+/// Finds where to go on: from the end at the first connection, later from the last entry seen; from the beginning if the
+/// stream is another one than was read.
+async fn resume_from(
+    shared: &Shared,
+    conn: &mut MultiplexedConnection,
+    progress: &mut Progress,
+) -> RedisResult<()> {
     let run = run_id(conn).await?;
     let end = end(conn).await?;
-    let Some(last) = &place.last else {
-        *place = Place { run, last: Some(end) };
+    let Some(last) = &progress.last else {
+        *progress = Progress { run, last: Some(end) };
         return Ok(());
     };
     if order(&end) < order(last) {
-        tracing::warn!("the stream of emergencies begins anew; every socket looks for itself");
-        place.last = Some("0-0".to_owned());
+        tracing::warn!("the stream of emergencies begins anew; this node resyncs");
+        progress.last = Some("0-0".to_owned());
         shared.resync_here("stream_lost");
-    } else if run != place.run {
-        tracing::warn!("Redis was started again and may have lost something; every socket looks for itself");
+    } else if run != progress.run {
+        tracing::warn!("Redis was started again and may have lost something; this node resyncs");
         shared.resync_here("redis_restarted");
     }
-    place.run = run;
+    progress.run = run;
     Ok(())
 }
 

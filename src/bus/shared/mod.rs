@@ -1,25 +1,26 @@
-//! The bus over Redis. Pub/Sub is silent on a server that hangs, ends on one that dies, and never subscribes again by
-//! itself: so each pair of connections publishes to a channel of its own every second and expects to hear it, both are
-//! made anew when it does not, and whoever may have missed something is told to look everywhere.
+//! The bus over Redis. A subscription is silent when the server hangs, ends when it dies, and never comes back by itself.
+//! So each pair of connections publishes a heartbeat to a channel of its own every second. If it does not receive it, both
+//! connections are made anew, and every node that may have missed something resyncs: it reads in the store whatever a lost
+//! hint may have told of.
 //!
-//! - `bell`: every event but positions, on one channel; and who watches whom.
-//! - `positions`: a channel a person, subscribed to by nodes that watch them.
-//! - `lane`: a stream of what changes emergencies, read from the last entry seen, so that a gap can be made up.
+//! - `hints`: every event but positions, on one channel; and who watches whom.
+//! - `positions`: one channel per person, which the nodes that watch them subscribe to.
+//! - `lane`: what changes emergencies once more, on a stream that is read from the last entry seen, so that no gap stays.
 
-mod bell;
 mod connect;
+mod heartbeat;
+mod hints;
 mod lane;
 mod positions;
-mod pulse;
 mod queue;
 
-use super::envelope::{Envelope, Said};
+use super::envelope::{Envelope, Message};
 use super::interest::Interest;
 use super::{Event, Sealed};
 use crate::clock::Clock;
 use crate::id::{UserId, fresh};
 use crate::runtime::Tasks;
-use pulse::Pulse;
+use heartbeat::Heartbeat;
 use queue::{Newest, Queue, Recent};
 use std::collections::HashSet;
 use std::mem;
@@ -29,11 +30,11 @@ use tokio::sync::{Notify, broadcast};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-/// Messages that may wait for Redis; of more the oldest go, and the others are told to look everywhere.
+/// Messages that may wait for Redis. Beyond it the oldest is dropped, and the other nodes are told to resync.
 const WAITING: usize = 8_192;
-/// People whose newest position may wait for Redis; of more the watchers read the store.
+/// People whose newest position may wait for Redis. Beyond it watchers read the store.
 const POSITIONS: usize = 16_384;
-/// Messages that come on two ways and are remembered to be taken once.
+/// Ids of messages that come twice, remembered so that each is handled once.
 const REMEMBERED: usize = 4_096;
 
 /// How nodes reach each other.
@@ -41,7 +42,7 @@ const REMEMBERED: usize = 4_096;
 pub struct SharedSettings {
     /// `redis://[user:password@]host[:port][/db]`, or `rediss://` for TLS.
     pub url: String,
-    /// Each pair of connections is checked by what it says to itself. Off only to show what that is for.
+    /// Each pair of connections sends itself heartbeats. Off only in a test that shows what they are for.
     pub probe: bool,
 }
 
@@ -71,16 +72,17 @@ pub(super) struct Shared {
     probe: bool,
     node: Uuid,
     clock: Clock,
-    said: AtomicU64,
+    sent: AtomicU64,
     events: broadcast::Sender<Event>,
     interest: Arc<Interest>,
-    bells: Queue,
+    hints: Queue,
     lane: Queue,
     positions: Newest,
-    /// Bells to other nodes were lost: they are told to look everywhere as soon as they can be.
-    owed: AtomicBool,
+    /// Hints to other nodes were lost: as soon as they can be reached they are told to resync.
+    resync_owed: AtomicBool,
     recent: Mutex<Recent>,
-    bell_pulse: Pulse,
+    /// Of the connections that carry hints.
+    heartbeat: Heartbeat,
     /// Whose watchers here changed since the subscriptions were last compared.
     changed: Mutex<HashSet<UserId>>,
     changes: Notify,
@@ -99,20 +101,20 @@ impl Shared {
             probe: settings.probe,
             node: fresh(&clock),
             clock,
-            said: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
             events,
             interest,
-            bells: Queue::new("bell", WAITING),
+            hints: Queue::new("bell", WAITING),
             lane: Queue::new("lane", WAITING),
             positions: Newest::new(POSITIONS),
-            owed: AtomicBool::new(false),
+            resync_owed: AtomicBool::new(false),
             recent: Mutex::new(Recent::new(REMEMBERED)),
-            bell_pulse: Pulse::default(),
+            heartbeat: Heartbeat::default(),
             changed: Mutex::default(),
             changes: Notify::new(),
         });
         let (link, stop) = (Arc::clone(&shared), tasks.stop());
-        tasks.keep("bus-bell", move || bell::run(Arc::clone(&link), stop.clone()));
+        tasks.keep("bus-hints", move || hints::run(Arc::clone(&link), stop.clone()));
         let (link, stop) = (Arc::clone(&shared), tasks.stop());
         tasks.keep("bus-positions", move || positions::run(Arc::clone(&link), stop.clone()));
         let (link, stop) = (Arc::clone(&shared), tasks.stop());
@@ -122,43 +124,43 @@ impl Shared {
         Ok(shared)
     }
 
-    /// Puts an event where the tasks take it to Redis.
-    pub(super) fn send(&self, event: &Event) {
+    /// Puts an event into the queue from which the tasks take it to Redis.
+    pub(super) fn publish(&self, event: &Event) {
         match event {
-            Event::Position { subject, sealed } => self.send_position(*subject, sealed),
+            Event::Position { subject, sealed } => self.publish_position(*subject, sealed),
             Event::Emergency { .. } | Event::Visibility { .. } => {
-                let bytes = self.write(Said::Event(event.clone()));
+                let bytes = self.write(Message::Event(event.clone()));
                 self.lane.push(bytes.clone());
-                self.ring(bytes);
+                self.enqueue(bytes);
             }
-            _ => self.say(Said::Event(event.clone())),
+            _ => self.send(Message::Event(event.clone())),
         }
     }
 
-    fn send_position(&self, subject: UserId, sealed: &Sealed) {
+    fn publish_position(&self, subject: UserId, sealed: &Sealed) {
         if self.interest.is_watched_elsewhere(subject, Instant::now()) {
             self.positions.put(subject, sealed.clone());
         }
     }
 
-    fn say(&self, said: Said) {
-        self.ring(self.write(said));
+    fn send(&self, message: Message) {
+        self.enqueue(self.write(message));
     }
 
-    fn ring(&self, bytes: Vec<u8>) {
-        if !self.bells.push(bytes) {
-            self.owed.store(true, Ordering::Relaxed);
+    fn enqueue(&self, bytes: Vec<u8>) {
+        if !self.hints.push(bytes) {
+            self.resync_owed.store(true, Ordering::Relaxed);
         }
     }
 
-    fn write(&self, said: Said) -> Vec<u8> {
-        let seq = self.said.fetch_add(1, Ordering::Relaxed) + 1;
+    fn write(&self, message: Message) -> Vec<u8> {
+        let seq = self.sent.fetch_add(1, Ordering::Relaxed) + 1;
         let (id, event_at) = (fresh(&self.clock), self.clock.now());
-        Envelope { id, node: self.node, event_at, seq, said }.write()
+        Envelope { id, node: self.node, event_at, seq, message }.write()
     }
 
-    /// Takes a message from Redis.
-    fn take(&self, bytes: &[u8]) {
+    /// Handles a message from Redis.
+    fn receive(&self, bytes: &[u8]) {
         let envelope = match Envelope::read(bytes) {
             Ok(envelope) => envelope,
             Err(error) => {
@@ -171,34 +173,34 @@ impl Shared {
             return;
         }
         tracing::trace!(node = %envelope.node, seq = envelope.seq, at = %envelope.event_at, "heard");
-        match envelope.said {
-            Said::Event(event @ (Event::Emergency { .. } | Event::Visibility { .. })) => {
-                let new = self.recent.lock().unwrap_or_else(PoisonError::into_inner).is_new(envelope.id);
+        match envelope.message {
+            Message::Event(event @ (Event::Emergency { .. } | Event::Visibility { .. })) => {
+                let new = self.recent.lock().unwrap_or_else(PoisonError::into_inner).remember(envelope.id);
                 if new {
-                    self.ring_here(event);
+                    self.publish_here(event);
                 }
             }
-            Said::Event(event) => self.ring_here(event),
-            Said::Hello => self.announce(),
-            Said::Watching(people) => self.interest.watched_there(&people, Instant::now()),
+            Message::Event(event) => self.publish_here(event),
+            Message::Hello => self.announce(),
+            Message::Watching(people) => self.interest.watched_there(&people, Instant::now()),
         }
     }
 
-    fn ring_here(&self, event: Event) {
-        // An error means that nobody listens, which is fine for a bell.
+    fn publish_here(&self, event: Event) {
+        // An error means that nobody subscribes, which is fine for a hint.
         let _ = self.events.send(event);
     }
 
-    /// What other nodes said may be lost: everybody here looks everywhere.
+    /// Messages of other nodes may be lost: this node resyncs.
     fn resync_here(&self, why: &'static str) {
         metrics::counter!("cima_bus_resyncs_total", "why" => why).increment(1);
-        self.ring_here(Event::Resync);
+        self.publish_here(Event::Resync);
     }
 
-    /// Says again who is watched here, in parts that stay small.
+    /// Announces who is watched here, in messages that stay small.
     fn announce(&self) {
         for people in self.interest.watched_here().chunks(1_000) {
-            self.say(Said::Watching(people.to_vec()));
+            self.send(Message::Watching(people.to_vec()));
         }
     }
 
@@ -207,7 +209,7 @@ impl Shared {
         self.changed.lock().unwrap_or_else(PoisonError::into_inner).insert(subject);
         self.changes.notify_one();
         if watched {
-            self.say(Said::Watching(vec![subject]));
+            self.send(Message::Watching(vec![subject]));
         }
     }
 
@@ -216,6 +218,6 @@ impl Shared {
     }
 
     pub(super) fn is_suspect(&self) -> bool {
-        self.bell_pulse.is_suspect()
+        self.heartbeat.is_suspect()
     }
 }

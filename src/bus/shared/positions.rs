@@ -1,11 +1,11 @@
-//! Positions between nodes: a channel a person, on a pair of connections of their own, so that a crowd of fixes is never
-//! in front of a bell.
+//! Positions between nodes: one channel per person, on connections apart from those of hints, so that no hint waits
+//! behind many positions.
 
 use super::Shared;
 use super::connect::{ANSWER, Pair, failure, keep, pair, within};
-use super::pulse::Pulse;
+use super::heartbeat::Heartbeat;
 use crate::bus::Event;
-use crate::bus::envelope::Said;
+use crate::bus::envelope::Message;
 use crate::id::UserId;
 use futures_util::StreamExt;
 use redis::RedisResult;
@@ -32,37 +32,42 @@ pub(super) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
 }
 
 async fn once(shared: &Shared) -> RedisResult<()> {
-    let Pair { out, mut subscriptions, heard } = pair(&shared.client).await?;
+    let Pair { out, mut subscriptions, incoming } = pair(&shared.client).await?;
     let own = format!("cima:pos-probe:{}", shared.node);
     within(ANSWER, subscriptions.subscribe(&own)).await?;
-    let pulse = Pulse::default();
-    pulse.felt();
+    let heartbeat = Heartbeat::default();
+    heartbeat.heard();
     metrics::gauge!("cima_bus_up", "link" => "positions").set(1.0);
     tokio::select! {
-        ended = hear(shared, heard, &own, &pulse) => ended,
-        ended = speak(shared, out.clone()) => ended,
+        ended = receive(shared, incoming, &own, &heartbeat) => ended,
+        ended = send(shared, out.clone()) => ended,
         ended = subscribe(shared, subscriptions) => ended,
-        ended = pulse.keep(out.clone(), &own), if shared.probe => ended,
+        ended = heartbeat.beat(out.clone(), &own), if shared.probe => ended,
     }
 }
 
-async fn hear(shared: &Shared, mut heard: PubSubStream, own: &str, pulse: &Pulse) -> RedisResult<()> {
-    while let Some(message) = heard.next().await {
+async fn receive(
+    shared: &Shared,
+    mut incoming: PubSubStream,
+    own: &str,
+    heartbeat: &Heartbeat,
+) -> RedisResult<()> {
+    while let Some(message) = incoming.next().await {
         if message.get_channel_name() == own {
-            pulse.felt();
+            heartbeat.heard();
         } else {
-            shared.take(message.get_payload_bytes());
+            shared.receive(message.get_payload_bytes());
         }
     }
     Err(failure("the subscription ended"))
 }
 
-async fn speak(shared: &Shared, mut out: MultiplexedConnection) -> RedisResult<()> {
+async fn send(shared: &Shared, mut out: MultiplexedConnection) -> RedisResult<()> {
     loop {
         let mut pipe = redis::pipe();
         for (subject, sealed) in shared.positions.take().await {
             let event = Event::Position { subject, sealed };
-            pipe.publish(channel(subject), shared.write(Said::Event(event))).ignore();
+            pipe.publish(channel(subject), shared.write(Message::Event(event))).ignore();
         }
         within::<()>(ANSWER, pipe.query_async(&mut out)).await?;
     }
@@ -71,7 +76,7 @@ async fn speak(shared: &Shared, mut out: MultiplexedConnection) -> RedisResult<(
 /// Keeps subscriptions equal to who is watched here.
 async fn subscribe(shared: &Shared, mut subscriptions: PubSubSink) -> RedisResult<()> {
     let mut subscribed: HashSet<UserId> = HashSet::new();
-    // All that came before is in the list of who is watched.
+    // Changes so far are in the list of who is watched.
     shared.take_changed();
     let mut changed: HashSet<UserId> = shared.interest.watched_here().into_iter().collect();
     loop {

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-/// Messages in their order. When it is full the oldest goes: what it rang for is in the store.
+/// Messages in their order. When it is full the oldest goes: what it hinted at is in the store.
 pub(super) struct Queue {
     name: &'static str,
     bound: usize,
@@ -123,8 +123,8 @@ impl Recent {
     pub(super) fn new(bound: usize) -> Self {
         Self { bound, order: VecDeque::new(), ids: HashSet::new() }
     }
-    /// Whether it has not come before; it has from now on.
-    pub(super) fn is_new(&mut self, id: Uuid) -> bool {
+    /// Remembers it; `true` if it has not come before.
+    pub(super) fn remember(&mut self, id: Uuid) -> bool {
         if !self.ids.insert(id) {
             return false;
         }
@@ -170,9 +170,9 @@ mod tests {
     fn a_message_is_new_once_and_memory_is_bounded() {
         let mut recent = Recent::new(2);
         let ids: Vec<Uuid> = (0..3).map(Uuid::from_u128).collect();
-        assert!(recent.is_new(ids[0]) && !recent.is_new(ids[0]));
-        assert!(recent.is_new(ids[1]) && recent.is_new(ids[2]));
+        assert!(recent.remember(ids[0]) && !recent.remember(ids[0]));
+        assert!(recent.remember(ids[1]) && recent.remember(ids[2]));
         assert_eq!((recent.order.len(), recent.ids.len()), (2, 2));
-        assert!(recent.is_new(ids[0]), "long ago is forgotten");
+        assert!(recent.remember(ids[0]), "long ago is forgotten");
     }
 }

@@ -3,7 +3,7 @@
 use super::inbox::NewAlerts;
 use super::raising::{change_in, raise_in};
 use crate::alerts::{
-    AlertDraft, Change, CheckIn, CheckInCreated, CheckInPlace, CheckInState, Committed, Fired, Lane, Raised,
+    AlertDraft, Change, CheckIn, CheckInCreated, CheckInCursor, CheckInState, Committed, Fired, Lane, Raised,
 };
 use crate::clock::Timestamp;
 use crate::error::{Fault, StoreError, Stored};
@@ -128,7 +128,7 @@ pub(super) async fn one(db: &Database, subject: UserId, id: CheckInId) -> Stored
 pub(super) async fn page(
     db: &Database,
     subject: UserId,
-    after: Option<CheckInPlace>,
+    after: Option<CheckInCursor>,
     limit: u32,
 ) -> Stored<Vec<CheckIn>> {
     let page = query(check_ins!(

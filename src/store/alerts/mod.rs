@@ -15,20 +15,20 @@ use super::sql::query;
 use super::tracking::zones;
 use super::{Store, sqlite};
 use crate::alerts::{
-    AlertDraft, AlertsStore, Change, CheckIn, CheckInCreated, CheckInPlace, CheckInStore, Committed,
-    Delivery, DeliveryState, Emergency, ExpiryStore, Fired, Folded, Inboxed, Lane, Party, Raised, State,
-    TransitionCommit, VisitCommit,
+    AlertDraft, AlertsStore, Change, CheckIn, CheckInCreated, CheckInCursor, CheckInStore, Committed,
+    CommittedTransitions, Delivery, DeliveryState, Emergency, ExpiryStore, Fired, Inboxed, Lane, Party,
+    Raised, State, TransitionCommit, VisitCommit,
 };
 use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::id::{AlertId, CheckInId, EmergencyId, UserId};
-use crate::trust::Role;
+use crate::trust::LinkRole;
 use async_trait::async_trait;
 use std::time::Duration;
 
 #[async_trait]
 impl AlertsStore for Store {
-    async fn commit_transitions(&self, commits: &[TransitionCommit]) -> Stored<Folded> {
+    async fn commit_transitions(&self, commits: &[TransitionCommit]) -> Stored<CommittedTransitions> {
         self.db.again(Lane::Routine, || transitions::commit(self, commits)).await
     }
     async fn commit_visits(&self, commits: &[VisitCommit]) -> Stored<Vec<UserId>> {
@@ -72,7 +72,7 @@ impl AlertsStore for Store {
     async fn emergencies(
         &self,
         user: UserId,
-        role: Role,
+        role: LinkRole,
         state: Option<State>,
         after: Option<EmergencyId>,
         limit: u32,
@@ -122,7 +122,7 @@ impl CheckInStore for Store {
     async fn check_ins(
         &self,
         subject: UserId,
-        after: Option<CheckInPlace>,
+        after: Option<CheckInCursor>,
         limit: u32,
     ) -> Stored<Vec<CheckIn>> {
         check_ins::page(&self.db, subject, after, limit).await

@@ -7,7 +7,7 @@ use crate::error::Stored;
 use crate::id::{EmergencyId, UserId};
 use crate::store::database::Database;
 use crate::store::sql::{Sql, query, sql};
-use crate::trust::Role;
+use crate::trust::LinkRole;
 
 #[derive(sqlx::FromRow)]
 struct PartyRow {
@@ -67,15 +67,15 @@ pub(super) async fn one(
 pub(super) async fn page(
     db: &Database,
     user: UserId,
-    role: Role,
+    role: LinkRole,
     state: Option<State>,
     after: Option<EmergencyId>,
     limit: u32,
     now: Timestamp,
 ) -> Stored<Vec<Party>> {
     let found = query(match role {
-        Role::Subject => AS_SUBJECT,
-        Role::Contact => AS_CONTACT,
+        LinkRole::Subject => AS_SUBJECT,
+        LinkRole::Contact => AS_CONTACT,
     });
     let found = found.bind(user).bind(now).bind(state).bind(after).bind(limit);
     db.list(Lane::Routine, found, |row: PartyRow| row.into()).await

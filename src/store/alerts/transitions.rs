@@ -1,19 +1,19 @@
 //! What evaluating a device's fixes changed, stored with the alerts it makes.
 
 use super::inbox::NewAlerts;
-use crate::alerts::{Folded, Lane, TransitionAlert, TransitionCommit};
+use crate::alerts::{CommittedTransitions, Lane, TransitionAlert, TransitionCommit};
 use crate::error::Stored;
 use crate::id::{DeviceId, UserId};
 use crate::store::Store;
 use crate::store::database::Tx;
 use crate::store::sql::{query, sql};
 use crate::store::tracking::MOVE_TAIL;
-use crate::tracking::FoldToken;
+use crate::tracking::FencingToken;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Stores the commits in their order, in one transaction. Those of a device that is gone with its person leave
 /// nothing: an error would hold up everybody else's.
-pub(super) async fn commit(store: &Store, commits: &[TransitionCommit]) -> Stored<Folded> {
+pub(super) async fn commit(store: &Store, commits: &[TransitionCommit]) -> Stored<CommittedTransitions> {
     let mut tx = store.db.begin(Lane::Routine).await?;
     let mut new = NewAlerts::at(store.clock.now());
     let there = lock_devices(&mut tx, commits).await?;
@@ -53,7 +53,7 @@ pub(super) async fn commit(store: &Store, commits: &[TransitionCommit]) -> Store
             store.owners.give_back(commit.device, commit.token);
         }
     }
-    Ok(Folded { told, refused })
+    Ok(CommittedTransitions { told, refused })
 }
 
 /// The newest token of each device, which stays the newest until the end. `None` where the one process that has the
@@ -61,7 +61,7 @@ pub(super) async fn commit(store: &Store, commits: &[TransitionCommit]) -> Store
 async fn lock_tokens(
     tx: &mut Tx<'_>,
     commits: &[TransitionCommit],
-) -> Stored<Option<BTreeMap<DeviceId, FoldToken>>> {
+) -> Stored<Option<BTreeMap<DeviceId, FencingToken>>> {
     if matches!(tx, Tx::Lite(_)) {
         return Ok(None);
     }
@@ -69,7 +69,7 @@ async fn lock_tokens(
     let lock =
         query("SELECT device_id, token FROM folds WHERE device_id = ANY ($1) ORDER BY device_id FOR UPDATE");
     let tokens = tx.all::<(DeviceId, i64)>(lock.bind(devices.as_slice())).await?;
-    Ok(Some(tokens.into_iter().map(|(device, token)| (device, FoldToken(token))).collect()))
+    Ok(Some(tokens.into_iter().map(|(device, token)| (device, FencingToken(token))).collect()))
 }
 
 /// Those of the commits' devices that are there, each with its person, and stay there until the end. Two nodes that

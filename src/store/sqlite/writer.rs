@@ -1,6 +1,6 @@
-//! The one connection that writes a file, and the two doors to it.
+//! The one connection that writes a file, and the two queues for it.
 //!
-//! Routine callers queue at a door of their own and come to the connection one at a time; emergencies go to the
+//! Routine callers wait in a queue of their own and come to the connection one at a time; emergencies go to the
 //! connection at once. So an emergency waits for the routine transaction that runs and for none that queues.
 
 use crate::alerts::Lane;
@@ -39,7 +39,7 @@ enum Conn {
     Closed,
 }
 
-/// How long a call may take, from asking at the door to the answer of the commit.
+/// How long a call may take, from asking for the connection to the answer of the commit.
 const fn patience(lane: Lane) -> Duration {
     match lane {
         Lane::Emergency => Duration::from_secs(5),
@@ -87,7 +87,7 @@ impl Writer {
         Ok(Alone { slot: self.ready(deadline).await?, _routine: routine })
     }
 
-    /// Whether a transaction can be begun right now, through the emergencies' door.
+    /// Whether a transaction can be begun right now, in the queue of emergencies.
     pub(in crate::store) async fn probe(&self, within: Duration) -> Stored<()> {
         let mut tx = self.begin_by(Lane::Emergency, Instant::now() + within).await?;
         tx.slot.roll_back(tx.deadline).await
@@ -185,7 +185,7 @@ fn is_busy(error: &sqlx::Error) -> bool {
 
 /// A transaction that writes, until [`Tx::commit`]; all of it within one deadline.
 pub(in crate::store) struct Tx<'w> {
-    // Given back before the routine door opens, so that a waiting emergency comes first.
+    // Given back before the routine queue moves on, so that a waiting emergency comes first.
     slot: MutexGuard<'w, Slot>,
     _routine: Option<MutexGuard<'w, ()>>,
     deadline: Instant,

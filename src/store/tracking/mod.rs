@@ -61,7 +61,7 @@ impl TrackingStore for Store {
         );
         self.db.list(Lane::Routine, devices.bind(user), |(id,)| id).await
     }
-    async fn zones_of(&self, owner: UserId, device: DeviceId) -> Stored<Vec<(GeofenceId, String)>> {
+    async fn fences_inside(&self, owner: UserId, device: DeviceId) -> Stored<Vec<(GeofenceId, String)>> {
         states::names_inside(&self.db, owner, device).await
     }
     async fn transitions_since(&self, device: DeviceId, from: Timestamp) -> Stored<Vec<StoredTransition>> {

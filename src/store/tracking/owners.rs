@@ -1,5 +1,5 @@
-//! Which node owns a device: the only one whose findings about it are stored. On PostgreSQL a row with the newest token;
-//! where one process has the store to itself, tokens live and end with it.
+//! Which node owns a device: the only one whose findings about it are stored. On PostgreSQL the newest token is a row of
+//! `folds`, as the table is called; where one process has the store to itself, tokens live and end with it.
 
 use crate::alerts::Lane;
 use crate::clock::Timestamp;
@@ -8,7 +8,7 @@ use crate::id::{DeviceId, NodeId, UserId};
 use crate::store::Store;
 use crate::store::database::Database;
 use crate::store::sql::query;
-use crate::tracking::{FORGOTTEN_AFTER_S, FoldStore, FoldToken, LeftFold, Taken};
+use crate::tracking::{FORGOTTEN_AFTER_S, FencingToken, Orphan, OwnershipStore, Taken};
 use async_trait::async_trait;
 use dashmap::DashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -16,10 +16,10 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 /// Who owns what in the one process that has the store.
 #[derive(Default)]
 pub(in crate::store) struct Owners {
-    tokens: DashMap<DeviceId, (FoldToken, NodeId)>,
+    tokens: DashMap<DeviceId, (FencingToken, NodeId)>,
     claims: DashMap<DeviceId, i64>,
     last: AtomicI64,
-    /// What the process before left was told.
+    /// The orphans that the process before left were returned.
     told: AtomicBool,
 }
 
@@ -29,7 +29,7 @@ impl Owners {
     }
 
     fn take(&self, device: DeviceId, node: NodeId) -> Taken {
-        let token = FoldToken(self.next());
+        let token = FencingToken(self.next());
         let before = self.tokens.insert(device, (token, node));
         Taken { token, from_another: before.is_some_and(|(_, other)| other != node) }
     }
@@ -41,26 +41,26 @@ impl Owners {
     }
 
     /// Whether the token is the device's newest.
-    pub(in crate::store) fn is_newest(&self, device: DeviceId, token: FoldToken) -> bool {
+    pub(in crate::store) fn is_newest(&self, device: DeviceId, token: FencingToken) -> bool {
         self.tokens.get(&device).is_some_and(|newest| newest.0 == token)
     }
 
     /// Gives a device back, unless somebody took it meanwhile.
-    pub(in crate::store) fn give_back(&self, device: DeviceId, token: FoldToken) {
+    pub(in crate::store) fn give_back(&self, device: DeviceId, token: FencingToken) {
         self.tokens.remove_if(&device, |_, newest| newest.0 == token);
     }
 }
 
 #[async_trait]
-impl FoldStore for Store {
-    async fn take_fold(&self, device: DeviceId, node: NodeId) -> Stored<Taken> {
+impl OwnershipStore for Store {
+    async fn take_device(&self, device: DeviceId, node: NodeId) -> Stored<Taken> {
         match &self.db {
             Database::Lite(_) => Ok(self.owners.take(device, node)),
             Database::Pg(_) => self.db.again(Lane::Routine, || take(&self.db, device, node)).await,
         }
     }
 
-    async fn left_folds(&self, limit: u32) -> Stored<Vec<LeftFold>> {
+    async fn orphans(&self, limit: u32) -> Stored<Vec<Orphan>> {
         match &self.db {
             Database::Lite(_) if self.owners.told.load(Ordering::Relaxed) => Ok(Vec::new()),
             Database::Lite(_) => {
@@ -72,7 +72,7 @@ impl FoldStore for Store {
         }
     }
 
-    async fn node_lives(&self, node: NodeId) -> Stored<()> {
+    async fn heartbeat(&self, node: NodeId) -> Stored<()> {
         if let Database::Lite(_) = &self.db {
             return Ok(());
         }
@@ -86,7 +86,7 @@ impl FoldStore for Store {
         self.db.write(Lane::Routine, gone).await.map(|_| ())
     }
 
-    async fn node_ends(&self, node: NodeId) -> Stored<()> {
+    async fn end_node(&self, node: NodeId) -> Stored<()> {
         if let Database::Lite(_) = &self.db {
             return Ok(());
         }
@@ -125,10 +125,10 @@ async fn take(db: &Database, device: DeviceId, node: NodeId) -> Stored<Taken> {
     tx.commit().await?;
     // Of a device that is not there nothing is stored, whatever the token.
     let (token, previous) = taken.unwrap_or_default();
-    Ok(Taken { token: FoldToken(token), from_another: previous.is_some_and(|other| other != node) })
+    Ok(Taken { token: FencingToken(token), from_another: previous.is_some_and(|other| other != node) })
 }
 
-async fn left_by_silent_nodes(db: &Database, limit: u32) -> Stored<Vec<LeftFold>> {
+async fn left_by_silent_nodes(db: &Database, limit: u32) -> Stored<Vec<Orphan>> {
     // One without a fix has nothing to evaluate.
     let left = query(
         "SELECT d.user_id, d.id FROM folds f JOIN devices d ON d.id = f.device_id AND d.tracked
@@ -137,15 +137,15 @@ async fn left_by_silent_nodes(db: &Database, limit: u32) -> Stored<Vec<LeftFold>
          AND EXISTS (SELECT 1 FROM fixes x WHERE x.device_id = d.id) LIMIT $2",
     );
     let left = left.bind(f64::from(FORGOTTEN_AFTER_S)).bind(limit);
-    db.list(Lane::Routine, left, |(user, device)| LeftFold { user, device, folded_to: None }).await
+    db.list(Lane::Routine, left, |(user, device)| Orphan { user, device, folded_to: None }).await
 }
 
-async fn left_by_the_process_before(db: &Database) -> Stored<Vec<LeftFold>> {
+async fn left_by_the_process_before(db: &Database) -> Stored<Vec<Orphan>> {
     let tracked = query(
         "SELECT d.user_id, d.id, t.folded_at, t.folded_seq
          FROM devices d LEFT JOIN device_tails t ON t.device_id = d.id WHERE d.tracked = 1",
     );
-    let left = |(user, device, at, seq): (UserId, DeviceId, Option<Timestamp>, Option<i64>)| LeftFold {
+    let left = |(user, device, at, seq): (UserId, DeviceId, Option<Timestamp>, Option<i64>)| Orphan {
         user,
         device,
         folded_to: at.zip(seq),

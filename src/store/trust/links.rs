@@ -8,7 +8,7 @@ use crate::store::Store;
 use crate::store::database::{Database, Tx};
 use crate::store::failure::unreadable;
 use crate::store::sql::{Sql, Statement, query, sql};
-use crate::trust::{LinkCreated, LinkPatch, LinkState, NewLink, Role, Scopes, TrustLink};
+use crate::trust::{LinkCreated, LinkPatch, LinkRole, LinkState, NewLink, Scopes, TrustLink};
 
 #[derive(sqlx::FromRow)]
 struct LinkRow {
@@ -148,14 +148,14 @@ pub(super) async fn between(
 pub(super) async fn page(
     db: &Database,
     user: UserId,
-    role: Role,
+    role: LinkRole,
     after: Option<LinkId>,
     limit: u32,
     now: Timestamp,
 ) -> Stored<Vec<TrustLink>> {
     let links = match role {
-        Role::Subject => query(OF_SUBJECT),
-        Role::Contact => query(OF_CONTACT),
+        LinkRole::Subject => query(OF_SUBJECT),
+        LinkRole::Contact => query(OF_CONTACT),
     };
     all(db, links.bind(user).bind(after).bind(now).bind(limit)).await
 }

@@ -9,7 +9,7 @@ use crate::alerts::Lane;
 use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::id::{LinkId, UserId};
-use crate::trust::{Disclosed, Disclosure, LinkCreated, LinkPatch, NewLink, Role, TrustLink, TrustStore};
+use crate::trust::{Disclosed, Disclosure, LinkCreated, LinkPatch, LinkRole, NewLink, TrustLink, TrustStore};
 use async_trait::async_trait;
 
 #[async_trait]
@@ -38,7 +38,7 @@ impl TrustStore for Store {
     async fn links(
         &self,
         user: UserId,
-        role: Role,
+        role: LinkRole,
         after: Option<LinkId>,
         limit: u32,
         now: Timestamp,

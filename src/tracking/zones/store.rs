@@ -1,4 +1,4 @@
-//! What public zones need from the cellar. Every method is one use case and atomic.
+//! What public zones need from the store. Every method is one use case and atomic.
 
 use super::{Zone, ZoneDraft};
 use crate::clock::Timestamp;

@@ -94,7 +94,7 @@ impl View {
         }
     }
 
-    fn fold(&mut self, fix: &Fix, moves: &mut ZoneMoves) {
+    fn evaluate(&mut self, fix: &Fix, moves: &mut ZoneMoves) {
         let at = fix.fixed_at;
         for visit in self.gone.drain(..) {
             moves.left.push(ZoneStep { zone: visit.zone, revision: visit.revision, at });
@@ -135,7 +135,7 @@ impl Window {
         }
         self.last = Some(fix.clone());
         match &mut self.view {
-            Some(view) if distance_m(view.center, fix.point) < view.radius_m => view.fold(fix, moves),
+            Some(view) if distance_m(view.center, fix.point) < view.radius_m => view.evaluate(fix, moves),
             _ => {
                 if self.waiting.len() >= WAITING {
                     self.waiting.pop_front();
@@ -168,7 +168,7 @@ impl Window {
         let last = self.last.iter().filter(|last| last.fixed_at >= fresh);
         for fix in self.waiting.iter().chain(last) {
             if distance_m(view.center, fix.point) < view.radius_m {
-                view.fold(fix, moves);
+                view.evaluate(fix, moves);
             }
         }
         // The others are outside this view too: the person went on, and another view is loaded.

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::Notify;
 
-/// Stores an alert for somebody and rings, as every room does.
+/// Stores an alert for somebody and publishes that, as every domain does.
 async fn tell(node: &TestNode, to: &Person) -> AlertId {
     let user = UserId(to.id().parse().unwrap());
     let draft = AlertDraft {

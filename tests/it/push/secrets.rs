@@ -1,4 +1,4 @@
-//! A whole run, and nothing of a person in what leaves the house: payloads, logs, metrics.
+//! A whole run, and nothing of a person in what leaves the server: payloads, logs, metrics.
 
 use super::Providers;
 use crate::harness::{Raw, raw};

@@ -1,4 +1,4 @@
-//! Whether a pair of connections hears what it says: it speaks to itself once a second.
+//! Whether a pair of connections still works: it publishes to itself once a second and must receive that.
 
 use super::connect::{ANSWER, failure, within};
 use crate::runtime::{Pace, repeat};
@@ -8,20 +8,20 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Between words to oneself.
+/// Between two heartbeats.
 const EVERY: Duration = Duration::from_secs(1);
-/// Not having heard oneself for so long makes others look for themselves.
+/// Without a heartbeat for so long, hints may be lost: whoever waits for one polls more often.
 const SUSPECT: Duration = Duration::from_millis(1_750);
-/// And for so long, makes the connections anew.
+/// Without one for so long, the connections are made anew.
 const LOST: Duration = Duration::from_secs(3);
 
-/// When a pair of connections last heard itself.
+/// When a pair of connections last received its own heartbeat.
 #[derive(Default)]
-pub(super) struct Pulse(Mutex<Option<Instant>>);
+pub(super) struct Heartbeat(Mutex<Option<Instant>>);
 
-impl Pulse {
-    /// Heard, or just connected and subscribed.
-    pub(super) fn felt(&self) {
+impl Heartbeat {
+    /// One was received, or the connections are new and subscribed.
+    pub(super) fn heard(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
     /// The connections are gone.
@@ -36,17 +36,17 @@ impl Pulse {
         self.is_older(SUSPECT, Instant::now())
     }
 
-    /// Speaks to `channel` until nothing comes back.
+    /// Publishes to `channel`, which the same pair subscribes to, until nothing comes back.
     ///
     /// # Errors
     /// Always, in the end: why the connections are to be made anew.
-    pub(super) async fn keep(&self, out: MultiplexedConnection, channel: &str) -> RedisResult<()> {
+    pub(super) async fn beat(&self, out: MultiplexedConnection, channel: &str) -> RedisResult<()> {
         let ended = repeat(Pace::of(EVERY), || {
             let mut out = out.clone();
             async move {
                 within::<()>(ANSWER, out.publish(channel, b"")).await?;
                 let deaf = self.is_older(LOST, Instant::now());
-                if deaf { Err(failure("the connection does not hear what it says")) } else { Ok(()) }
+                if deaf { Err(failure("the connection does not receive its own heartbeat")) } else { Ok(()) }
             }
         });
         Err(ended.await)
@@ -58,14 +58,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pulse_is_suspect_before_it_was_felt_and_when_it_is_old() {
-        let pulse = Pulse::default();
-        assert!(pulse.is_suspect());
-        pulse.felt();
-        assert!(!pulse.is_suspect());
-        assert!(!pulse.is_older(SUSPECT, Instant::now() + EVERY), "one word may still be on its way");
-        assert!(pulse.is_older(SUSPECT, Instant::now() + EVERY * 2));
-        pulse.lost();
-        assert!(pulse.is_suspect());
+    fn a_link_is_suspect_before_its_first_heartbeat_and_when_the_last_is_old() {
+        let heartbeat = Heartbeat::default();
+        assert!(heartbeat.is_suspect());
+        heartbeat.heard();
+        assert!(!heartbeat.is_suspect());
+        assert!(!heartbeat.is_older(SUSPECT, Instant::now() + EVERY), "one may still be on its way");
+        assert!(heartbeat.is_older(SUSPECT, Instant::now() + EVERY * 2));
+        heartbeat.lost();
+        assert!(heartbeat.is_suspect());
     }
 }

@@ -1,7 +1,8 @@
 //! The fences of a person: made, read, replaced and deleted.
 
-use super::rebuild::MAX_FENCES;
-use super::{FenceCreated, FenceIn, Geofence, Tracking, TrackingError, is_name};
+use super::super::rebuild::MAX_FENCES;
+use super::super::{FenceCreated, Tracking, TrackingError};
+use super::{FenceIn, Geofence, is_name};
 use crate::geo::Shape;
 use crate::id::{GeofenceId, UserId};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ const MAX_WAIT_S: u32 = 7 * 24 * 3600;
 const TOO_MANY: &str = "at most 200 fences and 50,000 vertices a person";
 
 /// The use cases of fences, over [`Tracking`].
-pub struct Fences<'a>(pub(super) &'a Tracking);
+pub struct Fences<'a>(pub(in crate::tracking) &'a Tracking);
 
 impl Fences<'_> {
     /// Makes a fence; `true` if it is new, `false` if the id was there already (it is returned as it is).

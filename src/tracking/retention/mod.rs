@@ -4,7 +4,11 @@
 //! an emergency goes to that emergency's trail, which is kept by a rule of its own. So each fix is in one place, and
 //! nothing of an incident is lost to a short retention.
 
-use super::{Incident, StoredFix, Tracking, TrailPart};
+mod store;
+
+pub use store::{Incident, Keeper, RetentionStore, TrailPart, TrailStore};
+
+use super::{StoredFix, Tracking};
 use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::id::{DeviceId, EmergencyId, UserId};

@@ -1,7 +1,7 @@
 //! Keeps the windows of people whose fixes come in: loaded as they move, and again where zones change.
 //!
-//! Changes are looked for in the store, and no bell says more: so they are found whoever made them, and whether or not
-//! nodes hear each other.
+//! Changes are read from the store, without hints: so they are found whoever made them, and whether or not nodes hear
+//! each other.
 
 use super::window::{MOST, RADIUS_M, View, Window};
 use super::{ZoneMoves, ZoneSink, ZoneStore};
@@ -31,8 +31,8 @@ const LOOK: Duration = Duration::from_secs(2);
 /// Changes read at a time.
 const PAGE: u32 = 1_000;
 
-/// What the windows of a node share.
-pub(in crate::tracking) struct Watch {
+/// The windows of a node: what they share.
+pub(in crate::tracking) struct Windows {
     sink: ZoneSink,
     loads: mpsc::Sender<Load>,
     /// Whether there has ever been a zone.
@@ -44,13 +44,13 @@ pub(in crate::tracking) struct Watch {
 pub(in crate::tracking) struct Around {
     user: UserId,
     window: Mutex<Window>,
-    watch: Arc<Watch>,
+    windows: Arc<Windows>,
 }
 
 /// A window that is to be loaded, and around which place.
 pub(super) struct Load(Arc<Around>, Point);
 
-impl Watch {
+impl Windows {
     /// Starts the task that loads windows.
     pub(in crate::tracking) fn start(
         store: Arc<dyn ZoneStore>,
@@ -77,7 +77,7 @@ impl Watch {
 
     /// The zones around somebody; nothing is loaded before their first fix.
     pub(in crate::tracking) fn around(self: &Arc<Self>, user: UserId) -> Arc<Around> {
-        Arc::new(Around { user, window: Mutex::default(), watch: Arc::clone(self) })
+        Arc::new(Around { user, window: Mutex::default(), windows: Arc::clone(self) })
     }
 }
 
@@ -94,7 +94,7 @@ async fn run(store: &dyn ZoneStore, clock: &Clock, Load(around, center): Load) -
         Ok(Err(why)) => why,
         Err(panicked) => panicked.into(),
     };
-    around.watch.aside.note(around.user, why);
+    around.windows.aside.note(around.user, why);
     Some(around)
 }
 
@@ -134,7 +134,7 @@ async fn load(store: &dyn ZoneStore, user: UserId, center: Point) -> Stored<View
 
 impl Around {
     fn lock(&self) -> MutexGuard<'_, Window> {
-        // A panic while folding leaves at worst a membership that the next fix corrects.
+        // A panic leaves at worst a membership that the next fix corrects.
         self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -147,7 +147,7 @@ impl Around {
         }
         self.send(&mut window, moves);
         if let Some(load) = self.next_load(&mut window)
-            && self.watch.loads.try_send(load).is_err()
+            && self.windows.loads.try_send(load).is_err()
         {
             window.failed();
         }
@@ -159,7 +159,7 @@ impl Around {
     }
 
     fn next_load(self: &Arc<Self>, window: &mut Window) -> Option<Load> {
-        if !self.watch.any.load(Ordering::Relaxed) {
+        if !self.windows.any.load(Ordering::Relaxed) {
             return None;
         }
         window.next_load().map(|center| Load(Arc::clone(self), center))
@@ -179,7 +179,7 @@ impl Around {
     }
 
     fn send(&self, window: &mut Window, moves: ZoneMoves) {
-        if !moves.is_empty() && self.watch.sink.try_send(moves).is_err() {
+        if !moves.is_empty() && self.windows.sink.try_send(moves).is_err() {
             window.forget();
         }
     }
@@ -188,17 +188,17 @@ impl Around {
 /// Looks for changes of zones, and loads the windows again that they touch.
 pub(in crate::tracking) fn follow(
     store: Arc<dyn ZoneStore>,
-    watch: Arc<Watch>,
+    windows: Arc<Windows>,
     tracking: Weak<Tracking>,
     tasks: &Tasks,
 ) {
-    tasks.rounds("zone-changes", Changes { store, watch, tracking, known: None });
+    tasks.rounds("zone-changes", Changes { store, windows, tracking, known: None });
 }
 
 /// What was last seen of the changes.
 struct Changes {
     store: Arc<dyn ZoneStore>,
-    watch: Arc<Watch>,
+    windows: Arc<Windows>,
     tracking: Weak<Tracking>,
     known: Option<i64>,
 }
@@ -207,7 +207,7 @@ impl Rounds for Changes {
     type Next = ();
 
     async fn round(&mut self) -> Option<()> {
-        if let Err(error) = look(&*self.store, &self.watch, &self.tracking, &mut self.known).await {
+        if let Err(error) = look(&*self.store, &self.windows, &self.tracking, &mut self.known).await {
             tracing::warn!(%error, "changes of zones could not be read; they are looked for again");
         }
         Some(())
@@ -225,13 +225,13 @@ impl Rounds for Changes {
 /// Looks at the changes after the last that is known. Until one is, no window is loaded: so none misses a change.
 async fn look(
     store: &dyn ZoneStore,
-    watch: &Watch,
+    windows: &Windows,
     tracking: &Weak<Tracking>,
     known: &mut Option<i64>,
 ) -> Stored<()> {
     let Some(mut after) = *known else {
         let newest = store.zone_changes(None, 0).await?.to;
-        watch.any.store(newest > 0, Ordering::Relaxed);
+        windows.any.store(newest > 0, Ordering::Relaxed);
         *known = Some(newest);
         return Ok(());
     };
@@ -239,16 +239,16 @@ async fn look(
         let changes = store.zone_changes(Some(after), PAGE).await?;
         let more = changes.areas.len() == PAGE as usize;
         if !changes.areas.is_empty() {
-            watch.any.store(true, Ordering::Relaxed);
+            windows.any.store(true, Ordering::Relaxed);
             let areas = if changes.some_lost { vec![Area::WORLD] } else { changes.areas };
             let people = tracking.upgrade().map(|tracking| tracking.surroundings()).unwrap_or_default();
             for around in people {
                 let load = attempt(|| around.touch(&areas)).unwrap_or_else(|panicked| {
-                    watch.aside.note(around.user, panicked);
+                    windows.aside.note(around.user, panicked);
                     None
                 });
                 if let Some(load) = load
-                    && watch.loads.send(load).await.is_err()
+                    && windows.loads.send(load).await.is_err()
                 {
                     return Ok(());
                 }

@@ -1,0 +1,7 @@
+//! The fences of a person: `fence` is what one is and what can happen at it, `service` the use cases.
+
+mod fence;
+mod service;
+
+pub use fence::{FenceIn, Geofence, Severity, Transition, Trigger, is_name};
+pub use service::Fences;
