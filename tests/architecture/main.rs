@@ -57,7 +57,9 @@ fn sources() -> Vec<Source> {
     read(&root().join("src"), &[], &mut found);
     let only_tests: BTreeSet<Vec<String>> = found
         .iter()
-        .flat_map(|s| s.uses.only_tests.iter().map(|name| [&s.module[..], &[name.clone()]].concat()))
+        .flat_map(|s| {
+            s.uses.only_tests.iter().map(|name| [&s.module[..], std::slice::from_ref(name)].concat())
+        })
         .collect();
     found.retain(|s| !(1..=s.module.len()).any(|depth| only_tests.contains(&s.module[..depth])));
     found
