@@ -141,12 +141,8 @@ impl Identity {
     async fn hear_revoked(&self, events: &mut Receiver<Event>, lost: &Notify) {
         loop {
             match events.recv().await {
-                Ok(Event::DeviceRemoved(id)) => {
-                    self.revocations.add(Revoked::Device(id));
-                }
-                Ok(Event::SessionEnded(id)) => {
-                    self.revocations.add(Revoked::Session(id));
-                }
+                Ok(Event::DeviceRemoved(id)) => self.refuse(Revoked::Device(id)),
+                Ok(Event::SessionEnded(id)) => self.refuse(Revoked::Session(id)),
                 Ok(Event::Resync) | Err(RecvError::Lagged(_)) => lost.notify_one(),
                 Ok(_) => {}
                 Err(RecvError::Closed) => break,
@@ -154,15 +150,19 @@ impl Identity {
         }
     }
 
+    /// Refuses its tokens. If that is new it is said here once more: a socket that opened just before was let in, and may
+    /// have come after the hint.
+    fn refuse(&self, revoked: Revoked) {
+        if self.revocations.add(revoked) {
+            self.bus.publish_here(revoked.event());
+        }
+    }
+
     async fn look_for_revoked(&self, looked_at: &mut Timestamp) {
         let now = self.clock.now();
         match self.store.revoked_since(*looked_at - OVERLAP).await {
             Ok(revoked) => {
-                for revoked in revoked {
-                    if self.revocations.add(revoked) {
-                        self.bus.publish_here(revoked.event());
-                    }
-                }
+                revoked.into_iter().for_each(|revoked| self.refuse(revoked));
                 *looked_at = now;
             }
             Err(error) => tracing::warn!(%error, "what was revoked could not be read; it is looked at again"),
