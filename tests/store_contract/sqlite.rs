@@ -249,8 +249,8 @@ async fn an_unreadable_row_is_told_without_what_is_in_it() {
     stores.main.create_account(new_account(anna, "anna")).await.unwrap();
     let mut stranger = stranger(&dir).await;
     let story = "INSERT INTO emergencies
-            (id, subject_id, kind, state, opened_at, trail_from, opening_fix, version, warned)
-        VALUES (zeroblob(16), ?, 'sos', 'active', 1, 1, ?, 1, 0)";
+            (id, subject_id, kind, state, opened_at, trail_from, active_at, due_at, opening_fix, version, warned)
+        VALUES (zeroblob(16), ?, 'sos', 'active', 1, 1, 1, 2, ?, 1, 0)";
     let fix = r#"{"seq":"48.2081743","lat":48.2081743,"lon":"16.3738189"}"#;
     sqlx::query(story).bind(anna.0).bind(fix).execute(&mut stranger).await.unwrap();
     stranger.close().await.unwrap();
