@@ -2,7 +2,7 @@
 //!
 //! A store method is one use case: atomic, promised in its trait's comment, and held to that promise on every
 //! backend by `tests/store_contract.rs`. Use cases and rows are written once, in a folder for each domain, over a
-//! [`Database`] of either backend: [`sqlite`], the embedded default, and [`postgres`], for many nodes. Those two keep what
+//! `Database` of either backend: [`sqlite`], the embedded default, and [`postgres`], for many nodes. Those two keep what
 //! differs: connections and the writer, locks, geometry, and how fixes are laid out.
 //!
 //! No SQL leaves this module, and no domain's rule is in it: a store finds, counts and keeps, and decides only what

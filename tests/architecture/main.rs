@@ -127,13 +127,15 @@ fn only_visibility_builds_a_grant() {
 /// A column that is added while nodes go on changes what `*` gives, and PostgreSQL then refuses what was prepared before.
 #[test]
 fn no_row_is_read_by_a_star() {
-    let starred = |line: &&str| line.contains("SELECT *") || line.contains(".*,") || line.contains(".* FROM");
+    // What stands between is only asked again by the statement around it.
+    let starred = |line: &&str| {
+        let star = line.contains("SELECT *") || line.contains(".*,") || line.contains(".* FROM");
+        star && !line.contains("FROM (SELECT") && !line.contains("unnest(")
+    };
     for source in sources().iter().filter(|source| source.path.starts_with(root().join("src/store"))) {
-        let text = std::fs::read_to_string(&source.path).unwrap();
-        let found: Vec<&str> =
-            text.lines().filter(starred).filter(|line| !line.contains("FROM (SELECT")).collect();
-        let allowed = |line: &&str| line.contains("unnest(");
-        assert!(found.iter().all(|line| allowed(&line)), "{}: {found:?}", source.path.display());
+        let text = fs::read_to_string(&source.path).unwrap();
+        let found: Vec<&str> = text.lines().filter(starred).collect();
+        assert!(found.is_empty(), "{}: {found:?}", source.path.display());
     }
 }
 
