@@ -155,7 +155,7 @@ impl Slot {
             match begun.map_err(|_| StoreError::late())? {
                 Ok(_) => return Ok(()),
                 // Another process writes. SQLite has waited for it already.
-                Err(error) if is_busy(&error) && Instant::now() < deadline => {}
+                Err(error) if has_code(&error, LOCKED) && Instant::now() < deadline => {}
                 Err(error) => return Err(self.lost(error)),
             }
         }
@@ -166,7 +166,7 @@ impl Slot {
         match ended.map_err(|_| StoreError::late())? {
             Ok(_) => {}
             // A commit whose caller did not wait for it, or an error after which SQLite rolled back by itself.
-            Err(error) if error.to_string().contains("no transaction is active") => {}
+            Err(error) if has_code(&error, NO_TRANSACTION) => {}
             Err(error) => return Err(self.lost(error)),
         }
         self.dirty = false;
@@ -179,8 +179,13 @@ impl Slot {
     }
 }
 
-fn is_busy(error: &sqlx::Error) -> bool {
-    error.as_database_error().and_then(result_code).is_some_and(|code| code == 5)
+/// Another process has the lock (`SQLITE_BUSY`).
+const LOCKED: i32 = 5;
+/// What a `ROLLBACK` without a transaction is answered with (`SQLITE_ERROR`): it can fail for no other reason of its own.
+const NO_TRANSACTION: i32 = 1;
+
+fn has_code(error: &sqlx::Error, code: i32) -> bool {
+    error.as_database_error().and_then(result_code) == Some(code)
 }
 
 /// A transaction that writes, until [`Tx::commit`]; all of it within one deadline.
