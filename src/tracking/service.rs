@@ -42,7 +42,7 @@ const ORPHANS: u32 = 256;
 const LINGER: Duration = Duration::from_secs(30);
 
 /// What is set aside here.
-const UNIT: &str = "fold";
+const UNIT: &str = "tracker";
 
 /// One device's way in: its person, kept while a transport has it.
 pub struct Ingest {

@@ -89,6 +89,19 @@ async fn a_contact_sees_a_position_only_while_the_emergency_is_active() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_many_raises_at_once_none_is_refused() {
+    let node = TestNode::start().await;
+    let (ada, _bo, _) = node.pair(&["alerts"]).await;
+    let raises = (0..120).map(|_| ada.post("/v1/emergencies", json!({"kind": "sos"})));
+    let answers = futures_util::future::join_all(raises).await;
+    let opened = answers.iter().filter(|answer| answer.status == 201).count();
+    let joined = answers.iter().filter(|answer| answer.status == 200).count();
+    assert_eq!((opened, joined), (1, 119));
+    let one = &answers[0].body["emergency"]["id"];
+    assert!(answers.iter().all(|answer| &answer.body["emergency"]["id"] == one));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_repeat_is_the_same_and_another_id_joins() {
     let node = TestNode::start().await;
     let (ada, bo, _) = node.pair(&["alerts"]).await;

@@ -8,14 +8,21 @@ use super::{
 use crate::alerts::{AlertDraft, AlertError, AlertKind, Alerts, Committed, Lane, Party, Raised};
 use crate::bus::Event;
 use crate::clock::Timestamp;
+use crate::error::{Fault, StoreError};
 use crate::id::{AlertId, DeviceId, EmergencyId, UserId, derived};
+use crate::runtime::Backoff;
 use crate::tracking::Severity;
 use crate::trust::LinkRole;
 use std::collections::BTreeMap;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Tries of a change that somebody else's change came before.
 const TRIES: usize = 16;
+/// A raise that joins is tried for so long while others' changes come before it.
+const CONTENDED: Duration = Duration::from_secs(10);
+/// Between those tries, at first and at most.
+const APART: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
 /// Openings of one person in an hour that are each told on their own.
 const OPENINGS_AN_HOUR: u32 = 5;
 
@@ -57,7 +64,8 @@ impl Alerts {
         let mut own_id = id;
         let mut notes = raise.notes;
         let coalesced = self.openings_exceeded(subject, now).await;
-        for _ in 0..TRIES {
+        let (deadline, mut backoff) = (Instant::now() + CONTENDED, Backoff::between(APART.0, APART.1));
+        while Instant::now() < deadline {
             let opening = Opening {
                 id: own_id,
                 subject,
@@ -100,12 +108,14 @@ impl Alerts {
                         if let Some(emergency) = self.store_change(next, Some(id), now).await? {
                             return Ok(accepted(emergency, false, notes));
                         }
+                        // Many raise at once: each has its turn.
+                        backoff.wait().await;
                     }
                     None => return Ok(accepted(open, false, notes)),
                 },
             }
         }
-        Err(AlertError::Conflict("the emergency is changing too fast; raise it again"))
+        Err(StoreError::new(Fault::Busy, "an emergency changes all the time").into())
     }
 
     /// Whether this person's openings are now told as one. A store that cannot count never stands before a raise.

@@ -74,8 +74,8 @@ async fn by_id(tx: &mut Tx<'_>, id: LinkId) -> Stored<Option<TrustLink>> {
     tx.one::<LinkRow>(query(BY_ID).bind(id)).await?.map(TrustLink::try_from).transpose()
 }
 
-async fn all(db: &Database, links: Statement) -> Stored<Vec<TrustLink>> {
-    db.all::<LinkRow>(Lane::Routine, links).await?.into_iter().map(TrustLink::try_from).collect()
+async fn all(db: &Database, lane: Lane, links: Statement) -> Stored<Vec<TrustLink>> {
+    db.all::<LinkRow>(lane, links).await?.into_iter().map(TrustLink::try_from).collect()
 }
 
 /// What a link of this id says to a request to create it.
@@ -130,7 +130,7 @@ pub(super) async fn one(
         links! "WHERE l.id = $1 AND $2 IN (l.subject_id, l.contact_id)
          AND (l.expires_at IS NULL OR l.expires_at > $3)"
     ));
-    Ok(all(db, link.bind(id).bind(user).bind(now)).await?.pop())
+    Ok(all(db, Lane::Routine, link.bind(id).bind(user).bind(now)).await?.pop())
 }
 
 pub(super) async fn between(
@@ -142,7 +142,7 @@ pub(super) async fn between(
     let link = query(sql!(
         links! "WHERE l.subject_id = $1 AND l.contact_id = $2 AND (l.expires_at IS NULL OR l.expires_at > $3)"
     ));
-    Ok(all(db, link.bind(subject).bind(contact).bind(now)).await?.pop())
+    Ok(all(db, Lane::Routine, link.bind(subject).bind(contact).bind(now)).await?.pop())
 }
 
 pub(super) async fn page(
@@ -157,16 +157,16 @@ pub(super) async fn page(
         LinkRole::Subject => query(OF_SUBJECT),
         LinkRole::Contact => query(OF_CONTACT),
     };
-    all(db, links.bind(user).bind(after).bind(now).bind(limit)).await
+    all(db, Lane::Routine, links.bind(user).bind(after).bind(now).bind(limit)).await
 }
 
-/// Those in force.
+/// Those in force. Whoever raises waits for them, so they are read by the connections of emergencies.
 pub(super) async fn contacts_of(db: &Database, subject: UserId, now: Timestamp) -> Stored<Vec<TrustLink>> {
     let links = query(sql!(
         links! "WHERE l.subject_id = $1 AND l.accepted_at IS NOT NULL AND (l.expires_at IS NULL OR l.expires_at > $2)
          ORDER BY l.tier, l.id"
     ));
-    all(db, links.bind(subject).bind(now)).await
+    all(db, Lane::Emergency, links.bind(subject).bind(now)).await
 }
 
 pub(super) async fn accept(
