@@ -3,7 +3,8 @@
 use super::inbox::NewAlerts;
 use super::raising::{change_in, raise_in};
 use crate::alerts::{
-    AlertDraft, Change, CheckIn, CheckInCreated, CheckInCursor, CheckInState, Committed, Fired, Lane, Raised,
+    AlertDraft, Change, CheckIn, CheckInCreated, CheckInCursor, CheckInState, CheckInStore, Committed, Fired,
+    Lane, Raised,
 };
 use crate::clock::Timestamp;
 use crate::error::{Fault, StoreError, Stored};
@@ -13,6 +14,7 @@ use crate::store::database::{Database, Tx};
 use crate::store::identity::lock;
 use crate::store::sql::{Statement, query};
 use crate::store::value::Millis;
+use async_trait::async_trait;
 
 #[derive(sqlx::FromRow)]
 struct CheckInRow {
@@ -88,7 +90,7 @@ async fn update(tx: &mut Tx<'_>, c: &CheckIn) -> Stored<bool> {
 }
 
 /// Stores a new one. The limit is kept among many writers by the lock of the account.
-pub(super) async fn create(db: &Database, new: &CheckIn, max_waiting: u32) -> Stored<CheckInCreated> {
+async fn create(db: &Database, new: &CheckIn, max_waiting: u32) -> Stored<CheckInCreated> {
     let mut tx = db.begin(Lane::Routine).await?;
     lock(&mut tx, new.subject).await?;
     let insert = query(
@@ -120,31 +122,8 @@ pub(super) async fn create(db: &Database, new: &CheckIn, max_waiting: u32) -> St
     Ok(CheckInCreated::Created)
 }
 
-pub(super) async fn one(db: &Database, subject: UserId, id: CheckInId) -> Stored<Option<CheckIn>> {
-    let one = query(check_ins!("WHERE id = $1 AND subject_id = $2")).bind(id).bind(subject);
-    Ok(all(db, Lane::Emergency, one).await?.pop())
-}
-
-pub(super) async fn page(
-    db: &Database,
-    subject: UserId,
-    after: Option<CheckInCursor>,
-    limit: u32,
-) -> Stored<Vec<CheckIn>> {
-    let page = query(check_ins!(
-        "WHERE subject_id = $1 AND ($3::uuid IS NULL OR (state <> 'waiting', id) > ($2, $3)) AND state <> 'deleted'
-         ORDER BY state <> 'waiting', id LIMIT $4"
-    ));
-    let page = page.bind(subject).bind(after.map(|place| !place.waiting)).bind(after.map(|place| place.id));
-    all(db, Lane::Routine, page.bind(limit)).await
-}
-
 /// Stores a change with its alerts, if the version is still the one it was made from.
-pub(super) async fn change(
-    store: &Store,
-    check_in: &CheckIn,
-    alerts: &[AlertDraft],
-) -> Stored<Option<Committed>> {
+async fn change(store: &Store, check_in: &CheckIn, alerts: &[AlertDraft]) -> Stored<Option<Committed>> {
     let mut tx = store.db.begin(Lane::Emergency).await?;
     if !update(&mut tx, check_in).await? {
         return Ok(None);
@@ -157,7 +136,7 @@ pub(super) async fn change(
 }
 
 /// Stores a miss together with the emergency that it opens or joins.
-pub(super) async fn fire(store: &Store, missed: &CheckIn, change: &Change<'_>) -> Stored<Fired> {
+async fn fire(store: &Store, missed: &CheckIn, change: &Change<'_>) -> Stored<Fired> {
     let mut tx = store.db.begin(Lane::Emergency).await?;
     // Before the check-in: the account is always the first.
     lock(&mut tx, missed.subject).await?;
@@ -179,17 +158,49 @@ pub(super) async fn fire(store: &Store, missed: &CheckIn, change: &Change<'_>) -
     Ok(Fired::Stored(committed))
 }
 
-pub(super) async fn next(db: &Database) -> Stored<Option<Timestamp>> {
-    let next = query("SELECT min(wakes_at) FROM check_ins WHERE wakes_at IS NOT NULL");
-    Ok(db.one::<(Option<Timestamp>,)>(Lane::Emergency, next).await?.and_then(|(at,)| at))
-}
-
-pub(super) async fn due(db: &Database, now: Timestamp) -> Stored<Vec<CheckIn>> {
-    let due = query(check_ins!("WHERE wakes_at <= $1 ORDER BY wakes_at, id")).bind(now);
-    all(db, Lane::Emergency, due).await
-}
-
-pub(super) async fn forget(db: &Database, subject: UserId) -> Stored<()> {
-    let forget = || query("DELETE FROM check_ins WHERE subject_id = $1").bind(subject);
-    db.write(Lane::Emergency, forget).await.map(|_| ())
+#[async_trait]
+impl CheckInStore for Store {
+    async fn create_check_in(&self, new: &CheckIn, max_waiting: u32) -> Stored<CheckInCreated> {
+        self.db.again(Lane::Routine, || create(&self.db, new, max_waiting)).await
+    }
+    async fn check_in(&self, subject: UserId, id: CheckInId) -> Stored<Option<CheckIn>> {
+        let one = query(check_ins!("WHERE id = $1 AND subject_id = $2")).bind(id).bind(subject);
+        Ok(all(&self.db, Lane::Emergency, one).await?.pop())
+    }
+    async fn check_ins(
+        &self,
+        subject: UserId,
+        after: Option<CheckInCursor>,
+        limit: u32,
+    ) -> Stored<Vec<CheckIn>> {
+        let page = query(check_ins!(
+            "WHERE subject_id = $1 AND ($3::uuid IS NULL OR (state <> 'waiting', id) > ($2, $3)) AND state <> 'deleted'
+             ORDER BY state <> 'waiting', id LIMIT $4"
+        ));
+        let page =
+            page.bind(subject).bind(after.map(|place| !place.waiting)).bind(after.map(|place| place.id));
+        all(&self.db, Lane::Routine, page.bind(limit)).await
+    }
+    async fn change_check_in(&self, check_in: &CheckIn, alerts: &[AlertDraft]) -> Stored<Option<Committed>> {
+        self.db.again(Lane::Emergency, || change(self, check_in, alerts)).await
+    }
+    async fn fire_check_in(&self, missed: &CheckIn, change: Change<'_>) -> Stored<Fired> {
+        self.db.again(Lane::Emergency, || fire(self, missed, &change)).await
+    }
+    async fn next_check_in(&self) -> Stored<Option<Timestamp>> {
+        let next = query("SELECT min(wakes_at) FROM check_ins WHERE wakes_at IS NOT NULL");
+        Ok(self.db.one::<(Option<Timestamp>,)>(Lane::Emergency, next).await?.and_then(|(at,)| at))
+    }
+    async fn due_check_ins(&self, now: Timestamp) -> Stored<Vec<CheckIn>> {
+        let due = query(check_ins!("WHERE wakes_at <= $1 ORDER BY wakes_at, id")).bind(now);
+        all(&self.db, Lane::Emergency, due).await
+    }
+    async fn due_check_in_ids(&self, now: Timestamp) -> Stored<Vec<(UserId, CheckInId)>> {
+        let due = query("SELECT subject_id, id FROM check_ins WHERE wakes_at <= $1 ORDER BY wakes_at, id");
+        self.db.all(Lane::Emergency, due.bind(now)).await
+    }
+    async fn forget_check_ins(&self, subject: UserId) -> Stored<()> {
+        let forget = || query("DELETE FROM check_ins WHERE subject_id = $1").bind(subject);
+        self.db.write(Lane::Emergency, forget).await.map(|_| ())
+    }
 }

@@ -1,37 +1,39 @@
 //! What has had its time, deleted in short transactions. Several nodes may sweep at once: none waits for a row that
 //! another one has in hand.
 
-use crate::alerts::Lane;
+use crate::alerts::{ExpiryStore, Lane};
 use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::id::{EmergencyId, TransitionId};
 use crate::store::database::Database;
 use crate::store::sql::{Sql, query, sql};
 use crate::store::value::Millis;
+use crate::store::{Store, sqlite};
+use async_trait::async_trait;
 use std::time::Duration;
 
 /// Rows deleted in one transaction.
 const AT_ONCE: i64 = 500;
 
-pub(super) const ALERTS: Sql = sql!(
+const ALERTS: Sql = sql!(
     "DELETE FROM alerts WHERE id IN (
          SELECT a.id FROM alerts a WHERE a.stored_at < $1 AND NOT EXISTS
              (SELECT 1 FROM emergencies e WHERE e.id = a.emergency_id
               AND e.ended_at IS NULL AND e.apparent_at IS NULL)
          LIMIT $2" pg " FOR UPDATE OF a SKIP LOCKED" ")"
 );
-pub(super) const ZONE_VISITS: Sql = sql!(
+const ZONE_VISITS: Sql = sql!(
     "DELETE FROM zone_visits WHERE (user_id, zone_id) IN
          (SELECT user_id, zone_id FROM zone_visits WHERE entered_at < $1 LIMIT $2" pg " FOR UPDATE SKIP LOCKED" ")"
 );
-pub(super) const BARE: Sql = sql!(
+const BARE: Sql = sql!(
     "UPDATE emergencies SET erased = 1 WHERE id IN
          (SELECT id FROM emergencies WHERE erased = 0 AND coalesce(apparent_at, ended_at) < $1 LIMIT $2"
     pg " FOR NO KEY UPDATE SKIP LOCKED" ")"
 );
 
 /// Runs one of the statements above until nothing is left that is older than `before`; how many rows that were.
-pub(super) async fn older(db: &Database, sql: Sql, before: Timestamp) -> Stored<u64> {
+async fn older(db: &Database, sql: Sql, before: Timestamp) -> Stored<u64> {
     db.write_all(|| query(sql).bind(before).bind(AT_ONCE)).await
 }
 
@@ -70,12 +72,7 @@ const TRANSITIONS: Sql = sql!(
 );
 
 /// Found by a reader, deleted by their ids.
-pub(super) async fn transitions(
-    db: &Database,
-    before: Timestamp,
-    now: Timestamp,
-    fixes: Duration,
-) -> Stored<u64> {
+async fn transitions(db: &Database, before: Timestamp, now: Timestamp, fixes: Duration) -> Stored<u64> {
     let (mut deleted, mut after) = (0, (Timestamp::from_unix_ms(i64::MIN), i64::MIN));
     loop {
         let old = query(TRANSITIONS).bind(before).bind(now).bind(Millis(fixes));
@@ -93,22 +90,39 @@ pub(super) async fn transitions(
     }
 }
 
-pub(super) async fn past_emergencies(
-    db: &Database,
-    before: Timestamp,
-    limit: u32,
-) -> Stored<Vec<EmergencyId>> {
-    let past = query("SELECT id FROM emergencies WHERE erased < 2 AND ended_at < $1 LIMIT $2");
-    db.list(Lane::Routine, past.bind(before).bind(limit), |(id,)| id).await
-}
-
-pub(super) async fn erase_emergency(db: &Database, id: EmergencyId) -> Stored<()> {
-    let mut tx = db.begin(Lane::Routine).await?;
-    let erase = query(
-        "UPDATE emergencies SET message = NULL, opening_fix = NULL, erased = 2 WHERE id = $1 AND ended_at IS NOT NULL",
-    );
-    if tx.run(erase.bind(id)).await? > 0 {
-        tx.run(query("DELETE FROM claims WHERE emergency_id = $1").bind(id)).await?;
+#[async_trait]
+impl ExpiryStore for Store {
+    async fn expire_alerts(&self, before: Timestamp) -> Stored<u64> {
+        older(&self.db, ALERTS, before).await
     }
-    tx.commit().await
+    async fn expire_transitions(&self, before: Timestamp, now: Timestamp, fixes: Duration) -> Stored<u64> {
+        transitions(&self.db, before, now, fixes).await
+    }
+    async fn expire_zone_visits(&self, before: Timestamp) -> Stored<u64> {
+        older(&self.db, ZONE_VISITS, before).await
+    }
+    async fn bare_emergencies(&self, before: Timestamp) -> Stored<u64> {
+        older(&self.db, BARE, before).await
+    }
+    async fn past_emergencies(&self, before: Timestamp, limit: u32) -> Stored<Vec<EmergencyId>> {
+        let past = query("SELECT id FROM emergencies WHERE erased < 2 AND ended_at < $1 LIMIT $2");
+        self.db.list(Lane::Routine, past.bind(before).bind(limit), |(id,)| id).await
+    }
+    async fn erase_emergency(&self, id: EmergencyId) -> Stored<()> {
+        let mut tx = self.db.begin(Lane::Routine).await?;
+        let erase = query(
+            "UPDATE emergencies SET message = NULL, opening_fix = NULL, erased = 2 WHERE id = $1 AND ended_at IS NOT NULL",
+        );
+        if tx.run(erase.bind(id)).await? > 0 {
+            tx.run(query("DELETE FROM claims WHERE emergency_id = $1").bind(id)).await?;
+        }
+        tx.commit().await
+    }
+    /// PostgreSQL reuses the space of what was deleted; its own vacuum does that, and its operator decides on the rest.
+    async fn wipe(&self) -> Stored<()> {
+        match &self.db {
+            Database::Lite(db) => sqlite::wipe(db).await,
+            Database::Pg(_) => Ok(()),
+        }
+    }
 }

@@ -2,7 +2,6 @@
 
 mod check_ins;
 mod deliveries;
-mod emergencies;
 mod expiry;
 pub(super) mod inbox;
 mod parties;
@@ -10,21 +9,19 @@ mod raising;
 mod row;
 mod transitions;
 
-use super::database::Database;
-use super::sql::query;
+use super::Store;
+use super::sql::{query, sql};
 use super::tracking::zones;
-use super::{Store, sqlite};
 use crate::alerts::{
-    AlertDraft, AlertsStore, Change, CheckIn, CheckInCreated, CheckInCursor, CheckInStore, Committed,
-    CommittedTransitions, Delivery, DeliveryState, Emergency, ExpiryStore, Fired, Inboxed, Lane, Party,
-    Raised, State, TransitionCommit, VisitCommit,
+    AlertDraft, AlertsStore, Change, Committed, CommittedTransitions, Delivery, DeliveryState, Emergency,
+    Inboxed, Lane, Party, Raised, State, TransitionCommit, VisitCommit,
 };
 use crate::clock::Timestamp;
 use crate::error::Stored;
-use crate::id::{AlertId, CheckInId, EmergencyId, UserId};
+use crate::id::{AlertId, EmergencyId, UserId};
 use crate::trust::LinkRole;
 use async_trait::async_trait;
-use std::time::Duration;
+use row::{all, by_any_id, emergencies};
 
 #[async_trait]
 impl AlertsStore for Store {
@@ -49,25 +46,28 @@ impl AlertsStore for Store {
         self.db.again(Lane::Emergency, || raising::raise(self, emergency, client_id, alerts)).await
     }
     async fn openings_since(&self, subject: UserId, since: Timestamp) -> Stored<u32> {
-        emergencies::openings_since(&self.db, subject, since).await
+        let count = query("SELECT count(*) FROM emergencies WHERE subject_id = $1 AND opened_at >= $2");
+        let count = self.db.one::<(i64,)>(Lane::Emergency, count.bind(subject).bind(since)).await?;
+        Ok(count.map_or(0, |(count,)| u32::try_from(count).unwrap_or(u32::MAX)))
     }
     async fn change(&self, change: Change<'_>) -> Stored<Option<Committed>> {
         self.db.again(Lane::Emergency, || raising::change(self, &change)).await
     }
     async fn emergency_of(&self, subject: UserId, id: EmergencyId) -> Stored<Option<Emergency>> {
-        emergencies::one_of(&self.db, subject, id).await
+        Ok(all(&self.db, by_any_id(subject, id)).await?.pop())
     }
     async fn emergency(&self, id: EmergencyId) -> Stored<Option<Emergency>> {
-        emergencies::one(&self.db, id).await
+        Ok(all(&self.db, query(emergencies!("WHERE e.id = $1")).bind(id)).await?.pop())
     }
     async fn emergency_for(&self, contact: UserId, id: EmergencyId, now: Timestamp) -> Stored<Option<Party>> {
         parties::one(&self.db, contact, id, now).await
     }
     async fn open_of(&self, subject: UserId) -> Stored<Vec<Emergency>> {
-        emergencies::open_of(&self.db, subject).await
+        let open = emergencies!("WHERE e.subject_id = $1 AND e.ended_at IS NULL ORDER BY e.opened_at, e.id");
+        all(&self.db, query(open).bind(subject)).await
     }
     async fn open(&self) -> Stored<Vec<Emergency>> {
-        emergencies::open(&self.db).await
+        all(&self.db, query(emergencies!("WHERE e.ended_at IS NULL ORDER BY e.opened_at, e.id"))).await
     }
     async fn emergencies(
         &self,
@@ -81,14 +81,15 @@ impl AlertsStore for Store {
         parties::page(&self.db, user, role, state, after, limit, now).await
     }
     async fn next_due(&self) -> Stored<Option<Timestamp>> {
-        emergencies::next_due(&self.db).await
+        let due = query("SELECT min(due_at) FROM emergencies WHERE due_at IS NOT NULL");
+        Ok(self.db.one::<(Option<Timestamp>,)>(Lane::Emergency, due).await?.and_then(|(at,)| at))
     }
     async fn due_ids(&self, now: Timestamp) -> Stored<Vec<EmergencyId>> {
         let due = query("SELECT id FROM emergencies WHERE due_at <= $1 ORDER BY due_at, id").bind(now);
         self.db.list(Lane::Emergency, due, |(id,)| id).await
     }
     async fn due(&self, now: Timestamp) -> Stored<Vec<Emergency>> {
-        emergencies::due(&self.db, now).await
+        all(&self.db, query(emergencies!("WHERE e.due_at <= $1 ORDER BY e.due_at, e.id")).bind(now)).await
     }
 
     async fn deliveries(&self, emergency: EmergencyId) -> Stored<Vec<Delivery>> {
@@ -108,71 +109,5 @@ impl AlertsStore for Store {
     }
     async fn sent(&self, user: UserId, from: i64, to: i64, at: Timestamp) -> Stored<()> {
         deliveries::sent(&self.db, user, from, to, at).await
-    }
-}
-
-#[async_trait]
-impl CheckInStore for Store {
-    async fn create_check_in(&self, new: &CheckIn, max_waiting: u32) -> Stored<CheckInCreated> {
-        self.db.again(Lane::Routine, || check_ins::create(&self.db, new, max_waiting)).await
-    }
-    async fn check_in(&self, subject: UserId, id: CheckInId) -> Stored<Option<CheckIn>> {
-        check_ins::one(&self.db, subject, id).await
-    }
-    async fn check_ins(
-        &self,
-        subject: UserId,
-        after: Option<CheckInCursor>,
-        limit: u32,
-    ) -> Stored<Vec<CheckIn>> {
-        check_ins::page(&self.db, subject, after, limit).await
-    }
-    async fn change_check_in(&self, check_in: &CheckIn, alerts: &[AlertDraft]) -> Stored<Option<Committed>> {
-        self.db.again(Lane::Emergency, || check_ins::change(self, check_in, alerts)).await
-    }
-    async fn fire_check_in(&self, missed: &CheckIn, change: Change<'_>) -> Stored<Fired> {
-        self.db.again(Lane::Emergency, || check_ins::fire(self, missed, &change)).await
-    }
-    async fn next_check_in(&self) -> Stored<Option<Timestamp>> {
-        check_ins::next(&self.db).await
-    }
-    async fn due_check_ins(&self, now: Timestamp) -> Stored<Vec<CheckIn>> {
-        check_ins::due(&self.db, now).await
-    }
-    async fn due_check_in_ids(&self, now: Timestamp) -> Stored<Vec<(UserId, CheckInId)>> {
-        let due = query("SELECT subject_id, id FROM check_ins WHERE wakes_at <= $1 ORDER BY wakes_at, id");
-        self.db.all(Lane::Emergency, due.bind(now)).await
-    }
-    async fn forget_check_ins(&self, subject: UserId) -> Stored<()> {
-        check_ins::forget(&self.db, subject).await
-    }
-}
-
-#[async_trait]
-impl ExpiryStore for Store {
-    async fn expire_alerts(&self, before: Timestamp) -> Stored<u64> {
-        expiry::older(&self.db, expiry::ALERTS, before).await
-    }
-    async fn expire_transitions(&self, before: Timestamp, now: Timestamp, fixes: Duration) -> Stored<u64> {
-        expiry::transitions(&self.db, before, now, fixes).await
-    }
-    async fn expire_zone_visits(&self, before: Timestamp) -> Stored<u64> {
-        expiry::older(&self.db, expiry::ZONE_VISITS, before).await
-    }
-    async fn bare_emergencies(&self, before: Timestamp) -> Stored<u64> {
-        expiry::older(&self.db, expiry::BARE, before).await
-    }
-    async fn past_emergencies(&self, before: Timestamp, limit: u32) -> Stored<Vec<EmergencyId>> {
-        expiry::past_emergencies(&self.db, before, limit).await
-    }
-    async fn erase_emergency(&self, id: EmergencyId) -> Stored<()> {
-        expiry::erase_emergency(&self.db, id).await
-    }
-    /// PostgreSQL reuses the space of what was deleted; its own vacuum does that, and its operator decides on the rest.
-    async fn wipe(&self) -> Stored<()> {
-        match &self.db {
-            Database::Lite(db) => sqlite::wipe(db).await,
-            Database::Pg(_) => Ok(()),
-        }
     }
 }

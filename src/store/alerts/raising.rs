@@ -1,9 +1,8 @@
 //! Emergencies raised and changed. A raise decides under the lock of its subject's account, a change by the version it
 //! was made from.
 
-use super::emergencies::by_any_id;
 use super::inbox::NewAlerts;
-use super::row::{EmergencyRow, emergencies, insert, update};
+use super::row::{EmergencyRow, by_any_id, emergencies, insert, update};
 use crate::alerts::{AlertDraft, Change, Committed, Emergency, Lane, Raised};
 use crate::clock::Timestamp;
 use crate::error::Stored;

@@ -1,12 +1,13 @@
 //! An emergency as a row: read, inserted and updated. A new column is added here, and nowhere else in the store.
 
-use crate::alerts::{Claim, Emergency, EmergencyKind, Ended, State};
+use crate::alerts::{Claim, Emergency, EmergencyKind, Ended, Lane, State};
 use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::geo::Fix;
 use crate::id::{DeviceId, EmergencyId, UserId};
+use crate::store::database::Database;
 use crate::store::failure::unwritable;
-use crate::store::sql::{Statement, query};
+use crate::store::sql::{Statement, query, sql};
 use crate::store::value::Json;
 
 #[derive(sqlx::FromRow)]
@@ -130,4 +131,18 @@ pub(super) fn update(e: &Emergency) -> Stored<Statement> {
          WHERE id = $12 AND version = $13",
     );
     Ok(with_state(update, e)?.bind(e.id).bind(e.version - 1))
+}
+
+/// A subject's emergency by any of its ids.
+pub(super) fn by_any_id(subject: UserId, id: EmergencyId) -> Statement {
+    query(emergencies!(
+        "WHERE e.id = (SELECT emergency_id FROM emergency_ids WHERE subject_id = $1 AND client_id = $2)"
+    ))
+    .bind(subject)
+    .bind(id)
+}
+
+/// Reads emergencies by the connections that only they use.
+pub(super) async fn all(db: &Database, question: Statement) -> Stored<Vec<Emergency>> {
+    db.list(Lane::Emergency, question, |row: EmergencyRow| row.into()).await
 }

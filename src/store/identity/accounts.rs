@@ -6,7 +6,7 @@ use crate::error::Stored;
 use crate::id::{UserId, derived};
 use crate::identity::{Account, AccountCreated, AccountPatch, NewAccount};
 use crate::store::database::{Database, Tx};
-use crate::store::sql::{query, sql};
+use crate::store::sql::query;
 use crate::store::value::Millis;
 
 #[derive(sqlx::FromRow)]
@@ -165,16 +165,4 @@ pub(super) async fn pin_passed(db: &Database, user: UserId) -> Stored<()> {
     let clear =
         || query("UPDATE accounts SET pin_failures = 0, pin_locked_until = NULL WHERE id = $1").bind(user);
     db.write(Lane::Emergency, clear).await.map(|_| ())
-}
-
-/// The name that others see.
-pub(in crate::store) async fn display_name(db: &Database, user: UserId) -> Stored<Option<String>> {
-    let name = query(sql!("SELECT display_name FROM accounts WHERE id = $1")).bind(user);
-    Ok(db.one::<(String,)>(Lane::Routine, name).await?.map(|(name,)| name))
-}
-
-/// Whose handle it is.
-pub(in crate::store) async fn id_by_handle(db: &Database, handle: &str) -> Stored<Option<UserId>> {
-    let id = query("SELECT id FROM accounts WHERE handle = $1").bind(handle);
-    Ok(db.one::<(UserId,)>(Lane::Routine, id).await?.map(|(id,)| id))
 }

@@ -1,6 +1,6 @@
 //! Accounts, devices and sessions; what revokes them; forgetting a person.
 
-pub(super) mod accounts;
+mod accounts;
 mod devices;
 mod forget;
 mod sessions;

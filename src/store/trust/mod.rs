@@ -4,7 +4,7 @@ mod disclosures;
 mod links;
 
 use super::Store;
-use super::identity::accounts;
+use super::sql::query;
 use crate::alerts::Lane;
 use crate::clock::Timestamp;
 use crate::error::Stored;
@@ -15,10 +15,12 @@ use async_trait::async_trait;
 #[async_trait]
 impl TrustStore for Store {
     async fn user_by_handle(&self, folded: &str) -> Stored<Option<UserId>> {
-        accounts::id_by_handle(&self.db, folded).await
+        let id = query("SELECT id FROM accounts WHERE handle = $1").bind(folded);
+        Ok(self.db.one::<(UserId,)>(Lane::Routine, id).await?.map(|(id,)| id))
     }
     async fn display_name(&self, user: UserId) -> Stored<Option<String>> {
-        accounts::display_name(&self.db, user).await
+        let name = query("SELECT display_name FROM accounts WHERE id = $1").bind(user);
+        Ok(self.db.one::<(String,)>(Lane::Routine, name).await?.map(|(name,)| name))
     }
 
     async fn create_link(&self, new: NewLink) -> Stored<LinkCreated> {
