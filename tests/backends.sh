@@ -4,7 +4,8 @@
 #     tests/backends.sh cargo nextest run --test store_contract
 #
 # Both listen on free ports of 127.0.0.1 and keep everything in a temporary folder. The command finds them in
-# CIMA_TEST_DATABASE_URL and CIMA_TEST_REDIS_URL; where these are set already, it just runs. What is missing on a Debian
+# CIMA_TEST_DATABASE_URL and CIMA_TEST_REDIS_URL, and the server's log in CIMA_TEST_POSTGRES_LOG; where the first two are
+# set already, it just runs. What is missing on a Debian
 # machine is installed, and no service of the system is started or touched.
 set -euo pipefail
 
@@ -50,5 +51,6 @@ redis_port=$(free_port)
 redis-server --port "$redis_port" --bind 127.0.0.1 --save '' --dir "$folder" >"$folder/redis.log" 2>&1 &
 redis=$!
 cd "$OLDPWD"
+export CIMA_TEST_POSTGRES_LOG="$folder/pg.log"
 export CIMA_TEST_DATABASE_URL="postgres://cima@127.0.0.1:$port/postgres" CIMA_TEST_REDIS_URL="redis://127.0.0.1:$redis_port"
 "$@"

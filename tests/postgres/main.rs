@@ -7,6 +7,7 @@ mod database;
 mod geometry;
 mod lanes;
 mod plans;
+mod quiet;
 mod shapes;
 mod zones;
 
