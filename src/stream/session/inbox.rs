@@ -105,7 +105,10 @@ impl Session {
     /// Sends a page of the inbox, and goes on with the next one after everything else.
     pub(super) fn send_page(&mut self, page: Stored<Vec<AlertView>>, moment: &Moment) {
         let page = match page {
-            Ok(page) => page,
+            Ok(page) => {
+                self.was_answered();
+                page
+            }
             Err(error) => {
                 tracing::warn!(%error, "an inbox could not be read; it is looked at soon");
                 return self.resync_soon(moment);

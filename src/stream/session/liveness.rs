@@ -6,8 +6,11 @@ use crate::stream::protocol::PlainFrame;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Between looks at grants while somebody is watched, and before a read that failed is tried again.
+/// Between looks at grants while somebody is watched, and before a read that failed is tried again for the first time.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Before it is tried again, at most. Sockets that failed together come back spread over the second half of a pause, so that a
+/// store which is in trouble is not kept there by them.
+const LOOK_AGAIN_AT_MOST: Duration = Duration::from_secs(30);
 /// For the last acks before a stopping node closes a socket.
 const LAST_ACKS: Duration = Duration::from_secs(1);
 /// Between looks for them.
@@ -19,7 +22,9 @@ pub(super) struct Liveness {
     pinged_at: Instant,
     /// Pings since the peer was last heard. While a step takes long nothing is read, and nothing is pinged either: a
     /// peer that was not listened to is not gone.
-    unanswered: u32,
+    unanswered: u16,
+    /// Reads that failed since one was answered.
+    failed: u16,
     ticked_at: Instant,
     /// The node is stopping: when this socket closes.
     closes_at: Option<Instant>,
@@ -29,7 +34,15 @@ pub(super) struct Liveness {
 
 impl Liveness {
     pub(super) fn new(at: Instant) -> Self {
-        Self { heard_at: at, pinged_at: at, unanswered: 0, ticked_at: at, closes_at: None, resync_at: None }
+        Self {
+            heard_at: at,
+            pinged_at: at,
+            unanswered: 0,
+            failed: 0,
+            ticked_at: at,
+            closes_at: None,
+            resync_at: None,
+        }
     }
 
     /// Anything came from the peer.
@@ -66,9 +79,20 @@ impl Session {
         self.send(PlainFrame::Drain { after_s: after.as_secs_f64().ceil() as u64 });
     }
 
-    /// Something could not be read: everything is looked at again soon.
+    /// Something could not be read: everything is looked at again soon, and later each time that it fails.
     pub(super) fn resync_soon(&mut self, moment: &Moment) {
-        self.liveness.resync_at.get_or_insert(moment.at + LOOK_AGAIN);
+        if self.liveness.resync_at.is_none() {
+            let whole = LOOK_AGAIN.saturating_mul(1 << self.liveness.failed.min(8)).min(LOOK_AGAIN_AT_MOST);
+            // Ids are random in their second half.
+            let share = self.id.as_u64_pair().1 as f64 / u64::MAX as f64;
+            self.liveness.failed = self.liveness.failed.saturating_add(1);
+            self.liveness.resync_at = Some(moment.at + whole.mul_f64(0.5 + 0.5 * share));
+        }
+    }
+
+    /// A read was answered.
+    pub(super) fn was_answered(&mut self) {
+        self.liveness.failed = 0;
     }
 
     /// Pings, notices a dead peer, and looks again at what a lost hint may have hidden.
@@ -111,7 +135,8 @@ impl Session {
         }
         self.liveness.pinged_at = moment.at;
         // Where no frame is read, no answer is either.
-        self.liveness.unanswered += u32::from(self.takes_frames(moment.at));
+        let counts = u16::from(self.takes_frames(moment.at));
+        self.liveness.unanswered = self.liveness.unanswered.saturating_add(counts);
         self.out(Output::Ping);
         if self.reads() {
             self.ask_inbox();

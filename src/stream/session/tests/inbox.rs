@@ -80,7 +80,7 @@ fn what_could_not_be_read_is_read_again_after_a_second() {
         m.inbox();
     });
     assert_eq!(said, ["ask emergency", "ask inbox 0"]);
-    assert_eq!(rig.wakes_in(), Duration::from_secs(1));
+    assert_eq!(rig.wakes_in(), Duration::from_millis(500));
     rig.node.fails = false;
     rig.node.open = vec![SOS];
     let said = rig.tick(Peers::None);

@@ -56,6 +56,30 @@ fn a_step_that_took_long_lets_no_peer_die_unheard() {
 }
 
 #[test]
+fn what_cannot_be_read_is_looked_at_ever_more_rarely_until_it_is_answered() {
+    let mut rig = Rig::welcomed();
+    rig.node.fails = true;
+    rig.mail(|m| m.inbox());
+    let pauses: Vec<f64> = (0..8)
+        .map(|_| {
+            let pause = rig.wakes_in().as_secs_f64();
+            rig.give(Input::Beat);
+            rig.tick(Peers::None);
+            pause
+        })
+        .collect();
+    let halves = [0.5, 1.0, 2.0, 4.0, 8.0];
+    assert!(pauses.iter().zip(halves).all(|(pause, half)| (half..=half * 2.0).contains(pause)), "{pauses:?}");
+    assert!(pauses.iter().all(|pause| *pause <= 20.0), "no longer than a heartbeat: {pauses:?}");
+    rig.node.fails = false;
+    rig.give(Input::Beat);
+    while !rig.tick(Peers::None).contains(&"ask inbox 0".to_owned()) {}
+    rig.node.fails = true;
+    rig.mail(|m| m.inbox());
+    assert!(rig.wakes_in() <= Duration::from_secs(1), "it begins anew");
+}
+
+#[test]
 fn after_lost_hints_a_revoked_caller_reads_nothing() {
     let mut rig = Rig::welcomed();
     rig.node.fails = true;
