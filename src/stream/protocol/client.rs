@@ -3,6 +3,7 @@
 use crate::alerts::AckState;
 use crate::geo::{FixRefusal, RawFix};
 use crate::id::{AlertId, EmergencyId, UserId};
+use crate::problem::Code;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -56,7 +57,7 @@ pub struct FrameError {
 }
 
 fn malformed(detail: impl Into<String>) -> FrameError {
-    FrameError { code: "invalid_request", detail: detail.into() }
+    FrameError { code: Code::InvalidRequest.word(), detail: detail.into() }
 }
 
 /// Fixes to store, each taken or refused on its own; answered by `acked` and `rejected`.
@@ -188,9 +189,10 @@ impl ClientFrame {
                     Plain::Token { access_token } => Self::Token(access_token),
                 })
             }
-            other => {
-                Err(FrameError { code: "unknown_type", detail: format!("no frame is called {other:.32}") })
-            }
+            other => Err(FrameError {
+                code: Code::UnknownType.word(),
+                detail: format!("no frame is called {other:.32}"),
+            }),
         }
     }
 }

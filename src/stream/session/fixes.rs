@@ -2,7 +2,7 @@
 
 use super::{Ask, Effect, Moment, Output, Session};
 use crate::geo::{FixRefusal, MAX_SEQ};
-use crate::problem::Problem;
+use crate::problem::{Code, Problem};
 use crate::stream::mailbox::Written;
 use crate::stream::protocol::{GivenFix, PlainFrame};
 use std::time::Duration;
@@ -133,7 +133,7 @@ impl Session {
 
     pub(super) fn ingested(&mut self, taken: bool) {
         if !taken {
-            self.refuse("unavailable", "the node is stopping", None);
+            self.refuse(Code::Unavailable.word(), "the node is stopping", None);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::{Ask, Moment, Output, Session};
 use crate::identity::Caller;
-use crate::problem::Problem;
+use crate::problem::{Code, Problem};
 use crate::stream::close::{Close, CloseCode};
 use crate::stream::protocol::{ClientFrame, FrameError, PlainFrame};
 use std::time::Duration;
@@ -56,7 +56,7 @@ impl Session {
             return self.close(TOO_LARGE);
         }
         let detail = "frames of cima.v1.json are text".to_owned();
-        self.fault(FrameError { code: "invalid_request", detail }, moment);
+        self.fault(FrameError { code: Code::InvalidRequest.word(), detail }, moment);
     }
 
     fn frame(&mut self, frame: ClientFrame, moment: &Moment) {
@@ -65,7 +65,7 @@ impl Session {
             ClientFrame::Emergency(raise) => self.ask_first(Ask::Raise(Box::new(raise))),
             ClientFrame::End(end) => self.ask_first(Ask::End(end)),
             ClientFrame::Token(token) => self.ask(Ask::Authenticate(token)),
-            _ if !self.reads() => self.refuse("forbidden", "a distress token reads nothing", None),
+            _ if !self.reads() => self.refuse(Code::Forbidden.word(), "a distress token reads nothing", None),
             ClientFrame::Claim(emergency) => self.ask_first(Ask::Claim(emergency)),
             ClientFrame::Ack(alert, state) => self.ask(Ask::Ack(alert, state)),
             ClientFrame::Resume(cursor) => self.ask(Ask::Head { resume: cursor }),
@@ -92,10 +92,14 @@ impl Session {
                         self.caller = fresh;
                         self.ask(Ask::Move(session));
                     }
-                    None => self.refuse("forbidden", "the kind of a socket's token does not change", None),
+                    None => self.refuse(
+                        Code::Forbidden.word(),
+                        "the kind of a socket's token does not change",
+                        None,
+                    ),
                 }
             }
-            Ok(_) => self.refuse("forbidden", "the token is of another person or device", None),
+            Ok(_) => self.refuse(Code::Forbidden.word(), "the token is of another person or device", None),
             Err(problem) => self.problem(&problem, None),
         }
     }
