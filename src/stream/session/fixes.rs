@@ -31,9 +31,10 @@ impl Window {
         self.unacked == 0
     }
 
-    /// Whether no further fix is to be read.
-    pub(super) fn is_full(&self, window: usize) -> bool {
-        self.unacked >= window
+    /// Whether more is in flight than a client may have. One that keeps to its window and waits for acks is still heard:
+    /// what it says next may be a raise.
+    pub(super) fn is_exceeded(&self, window: usize) -> bool {
+        self.unacked > window
     }
 
     /// Up to where every fix is on disk, if that is to be said now: after a change when something is still in flight only

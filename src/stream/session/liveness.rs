@@ -67,10 +67,10 @@ impl Session {
         [watching, closing, resync_at].into_iter().flatten().fold(ping, Instant::min)
     }
 
-    /// Whether the next frame of the client is to be read. A full window stops the reading, and so does a close that only
-    /// waits for acks. This is the one place that holds frames back; a session takes any frame at any time.
+    /// Whether the next frame of the client is to be read. Fixes beyond the window stop the reading, and so does a close
+    /// that only waits for acks. This is the one place that holds frames back; a session takes any frame at any time.
     pub(in crate::stream) fn takes_frames(&self, at: Instant) -> bool {
-        !self.window.is_full(self.settings.window) && !self.liveness.is_due_to_close(at)
+        !self.window.is_exceeded(self.settings.window) && !self.liveness.is_due_to_close(at)
     }
 
     /// The node is stopping: says when this socket closes.

@@ -30,12 +30,21 @@ fn acks_are_cumulative_whatever_order_the_disk_has() {
 }
 
 #[test]
-fn a_full_window_stops_the_reading_and_an_ack_opens_it() {
+fn beyond_the_window_nothing_is_read_until_an_ack_opens_it() {
     let mut rig = full();
-    assert_eq!(rig.node.handed_over.iter().map(|(_, seqs)| seqs.len()).sum::<usize>(), WINDOW);
+    let now = rig.now();
+    rig.frame(fixes(&[5], now));
     assert!(!rig.takes_frames());
     rig.mail(|m| m.written(2, 1, Recorded::default()));
     assert!(rig.takes_frames());
+}
+
+#[test]
+fn a_phone_that_filled_its_window_and_waits_for_acks_is_heard_when_it_raises() {
+    let mut rig = full();
+    assert_eq!(rig.node.handed_over.iter().map(|(_, seqs)| seqs.len()).sum::<usize>(), WINDOW);
+    assert!(rig.takes_frames(), "the raise would wait for the disk of the fixes");
+    assert_eq!(rig.frame(json!({"type": "emergency", "id": SOS}))[..2], ["ask raise", "accepted"]);
 }
 
 #[test]

@@ -33,12 +33,12 @@ fn a_peer_that_says_nothing_for_two_heartbeats_and_a_half_is_gone() {
 fn a_peer_that_is_not_read_is_not_held_to_say_anything() {
     let mut rig = Rig::welcomed();
     let now = rig.now();
-    rig.frame(fixes(&[1, 2, 3, 4], now));
+    rig.frame(fixes(&[1, 2, 3, 4, 5], now));
     assert!(!rig.takes_frames());
     for _ in 0..10 {
         assert_eq!(rig.tick(Peers::None)[0], "ping");
     }
-    rig.mail(|m| m.written(1, 4, Recorded::default()));
+    rig.mail(|m| m.written(1, 5, Recorded::default()));
     // From here on it could be heard.
     assert_eq!(rig.tick(Peers::None)[0], "ping");
     assert_eq!(rig.tick(Peers::None)[0], "ping");
