@@ -7,7 +7,7 @@ use crate::bus::{Bus, Event};
 use crate::clock::Clock;
 use crate::error::Stored;
 use crate::id::{AlertId, EmergencyId, UserId};
-use crate::tracking::{Severity, StoredFix, Tracking};
+use crate::tracking::{Severity, StoredFix, Tracking, newest_of};
 use crate::trust::{Basis, EmergencyFacts, Grant, Scope, Trust, TrustLink, visibility};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -140,6 +140,6 @@ impl Alerts {
             let (fix, device) = (e.opening_fix?, e.device?);
             Some(StoredFix { device, fix, received_at: e.opened_at })
         });
-        Ok(stored.into_iter().chain(raised).max_by_key(|f| f.fix.order()))
+        Ok(newest_of(stored.into_iter().chain(raised)))
     }
 }

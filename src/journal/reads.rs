@@ -6,7 +6,8 @@ use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::id::{DeviceId, EmergencyId};
 use crate::tracking::{
-    FixBatch, FixKey, FixStore, Incident, NewFix, StoredFix, TrailPart, TrailStore, event_order,
+    FixBatch, FixKey, FixStore, Incident, NewFix, StoredFix, TrailPart, TrailStore, event_order, first_of,
+    newest_of,
 };
 use async_trait::async_trait;
 use std::ops::Bound::{Excluded, Included, Unbounded};
@@ -18,14 +19,7 @@ fn merged(waiting: Vec<StoredFix>, stored: Vec<StoredFix>, limit: u32) -> Vec<St
     }
     let mut all = stored;
     all.extend(waiting);
-    all.sort_by_key(event_order);
-    all.dedup_by_key(|fix| event_order(fix));
-    all.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    all
-}
-
-fn newer(one: Option<StoredFix>, other: Option<StoredFix>) -> Option<StoredFix> {
-    one.into_iter().chain(other).max_by_key(|fix| fix.fix.order())
+    first_of(all, limit)
 }
 
 #[async_trait]
@@ -65,9 +59,9 @@ impl FixStore for Journal {
     async fn newest(&self, devices: &[DeviceId]) -> Stored<Option<StoredFix>> {
         let waiting = {
             let pending = self.pending();
-            devices.iter().filter_map(|device| pending.newest(*device, ..)).max_by_key(|fix| fix.fix.order())
+            newest_of(devices.iter().filter_map(|device| pending.newest(*device, ..)))
         };
-        Ok(newer(self.inner.newest(devices).await?, waiting))
+        Ok(newest_of(self.inner.newest(devices).await?.into_iter().chain(waiting)))
     }
 
     async fn between(
@@ -92,7 +86,7 @@ impl FixStore for Journal {
 
     async fn at_or_before(&self, device: DeviceId, at: FixKey) -> Stored<Option<StoredFix>> {
         let waiting = self.pending().newest(device, ..=at);
-        Ok(newer(self.inner.at_or_before(device, at).await?, waiting))
+        Ok(newest_of(self.inner.at_or_before(device, at).await?.into_iter().chain(waiting)))
     }
 
     async fn after(&self, device: DeviceId, after: FixKey, limit: u32) -> Stored<Vec<StoredFix>> {

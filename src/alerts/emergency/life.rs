@@ -65,27 +65,13 @@ impl Emergency {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{EmergencyKind, Opening};
+    use super::super::sample::{T0, after, opening, user};
     use super::*;
-    use crate::id::{EmergencyId, UserId};
+    use crate::id::EmergencyId;
     use uuid::Uuid;
 
-    const T0: Timestamp = Timestamp::from_unix_ms(1_800_000_000_000);
-
     fn active() -> Emergency {
-        let opening = Opening {
-            id: EmergencyId(Uuid::from_u128(1)),
-            subject: UserId(Uuid::from_u128(2)),
-            device: None,
-            kind: EmergencyKind::Sos,
-            message: None,
-            fix: None,
-            countdown: Duration::ZERO,
-        };
-        Emergency::open(opening, T0).emergency
-    }
-    fn after(s: u64) -> Timestamp {
-        T0 + Duration::from_secs(s)
+        Emergency::open(opening(Duration::ZERO), T0).emergency
     }
 
     #[test]
@@ -124,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_contact_who_is_on_it_answers_the_warning_by_saying_so_again() {
-        let (hour, bo) = (3600, UserId(Uuid::from_u128(3)));
+        let (hour, bo) = (3600, user(3));
         let claimed = active().apply(Command::Claim(bo), after(hour)).unwrap().emergency;
         assert_eq!(
             claimed.apply(Command::Claim(bo), after(2 * hour)),

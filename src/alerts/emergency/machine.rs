@@ -247,27 +247,13 @@ impl Emergency {
 
 #[cfg(test)]
 mod tests {
-    use super::super::EmergencyKind;
+    use super::super::sample::{T0, after, opening, user};
     use super::*;
     use proptest::prelude::*;
     use uuid::Uuid;
 
-    const T0: Timestamp = Timestamp::from_unix_ms(1_800_000_000_000);
-
     fn opened(countdown_s: u64) -> Next {
-        let opening = Opening {
-            id: EmergencyId(Uuid::from_u128(1)),
-            subject: UserId(Uuid::from_u128(2)),
-            device: None,
-            kind: EmergencyKind::Sos,
-            message: None,
-            fix: None,
-            countdown: Duration::from_secs(countdown_s),
-        };
-        Emergency::open(opening, T0)
-    }
-    fn after(s: u64) -> Timestamp {
-        T0 + Duration::from_secs(s)
+        Emergency::open(opening(Duration::from_secs(countdown_s)), T0)
     }
 
     #[test]
@@ -313,7 +299,7 @@ mod tests {
     }
 
     fn command() -> impl Strategy<Value = Command> {
-        let contact = (0..3_u128).prop_map(|n| UserId(Uuid::from_u128(100 + n)));
+        let contact = (0..3_u128).prop_map(|n| user(100 + n));
         prop_oneof![
             (0..4_u128).prop_map(|n| Command::Join(EmergencyId(Uuid::from_u128(n)))),
             (any::<bool>(), any::<bool>()).prop_map(|(resolve, duress)| Command::End(

@@ -10,6 +10,8 @@ mod machine;
 mod model;
 mod notices;
 mod raise;
+#[cfg(test)]
+mod sample;
 mod service;
 mod view;
 

@@ -4,14 +4,14 @@
 //! The model knows only when signs of life came, and when a warning was given; it asks the machine for nothing of that.
 
 use super::life::LIFETIME;
-use super::{Command, Emergency, EmergencyKind, EndWith, Manner, Notice, Opening, State};
+use super::sample::{T0, opening, user};
+use super::{Command, Emergency, EndWith, Manner, Notice, State};
 use crate::clock::Timestamp;
-use crate::id::{EmergencyId, UserId};
+use crate::id::EmergencyId;
 use proptest::prelude::*;
 use std::time::Duration;
 use uuid::Uuid;
 
-const T0: Timestamp = Timestamp::from_unix_ms(1_800_000_000_000);
 const HALF_AN_HOUR: Duration = Duration::from_secs(1_800);
 
 /// What happens in the world.
@@ -50,16 +50,7 @@ fn held(holds: bool, why: impl FnOnce() -> String) -> Held {
 
 impl World {
     fn new(countdown: Duration) -> Self {
-        let opening = Opening {
-            id: EmergencyId(Uuid::from_u128(1)),
-            subject: UserId(Uuid::from_u128(2)),
-            device: None,
-            kind: EmergencyKind::Sos,
-            message: None,
-            fix: None,
-            countdown,
-        };
-        let emergency = Emergency::open(opening, T0).emergency;
+        let emergency = Emergency::open(opening(countdown), T0).emergency;
         let last_sign = emergency.active_at;
         Self { emergency, now: T0, newest_fix: None, last_sign, warned_at: None, latest: T0 }
     }
@@ -128,8 +119,8 @@ impl World {
     fn happens(&mut self, what: Happens) -> Held {
         match what {
             Happens::Raise(n) => self.apply(Command::Join(EmergencyId(Uuid::from_u128(n)))),
-            Happens::Claim(n) => self.apply(Command::Claim(UserId(Uuid::from_u128(n)))),
-            Happens::Unclaim(n) => self.apply(Command::Unclaim(UserId(Uuid::from_u128(n)))),
+            Happens::Claim(n) => self.apply(Command::Claim(user(n))),
+            Happens::Unclaim(n) => self.apply(Command::Unclaim(user(n))),
             Happens::Fix => {
                 self.newest_fix = self.newest_fix.max(Some(self.now));
                 if self.is_active() {

@@ -128,35 +128,20 @@ pub fn contact_view(party: &Party) -> Option<EmergencyView> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::sample::{T0, after, opening, user};
     use super::super::{Command, EndWith, Manner, Opening};
     use super::*;
     use std::time::Duration;
     use uuid::Uuid;
 
-    const T0: Timestamp = Timestamp::from_unix_ms(1_800_000_000_000);
-    fn at(s: u64) -> Timestamp {
-        T0 + Duration::from_secs(s)
-    }
-    fn user(n: u128) -> UserId {
-        UserId(Uuid::from_u128(n))
-    }
-
     fn ended_by(manner: Manner) -> Emergency {
-        let opening = Opening {
-            id: EmergencyId(Uuid::from_u128(1)),
-            subject: user(1),
-            device: None,
-            kind: EmergencyKind::Sos,
-            message: Some("help".into()),
-            fix: None,
-            countdown: Duration::ZERO,
-        };
+        let opening = Opening { subject: user(1), message: Some("help".into()), ..opening(Duration::ZERO) };
         let mut e = Emergency::open(opening, T0).emergency;
         let steps = [(Command::Claim(user(2)), 1), (Command::End(EndWith::Resolve, manner), 2)];
-        let after =
+        let later =
             [(Command::Claim(user(3)), 3), (Command::Unclaim(user(2)), 4), (Command::Wake(None), 200_000)];
-        for (command, s) in steps.into_iter().chain(after) {
-            e = e.apply(command, at(s)).map_or(e, |n| n.emergency);
+        for (command, s) in steps.into_iter().chain(later) {
+            e = e.apply(command, after(s)).map_or(e, |n| n.emergency);
         }
         e
     }
@@ -167,9 +152,9 @@ mod tests {
             recipient: user(2),
             alert: AlertId(Uuid::from_u128(7)),
             queued_at: T0,
-            sent_at: Some(at(1)),
+            sent_at: Some(after(1)),
             received_at: None,
-            seen_at: Some(at(s)),
+            seen_at: Some(after(s)),
         };
         let (truly, forced) = (ended_by(Manner::True), ended_by(Manner::Duress));
         assert_ne!(truly, forced);

@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::error::{StoreError, Stored};
 use crate::geo::{Fix, Point};
 use crate::id::DeviceId;
-use crate::tracking::{FixBatch, FixStore, NewFix, StoredFix, event_order, page_start};
+use crate::tracking::{FixBatch, FixStore, NewFix, StoredFix, first_of, newest_of, page_start};
 use async_trait::async_trait;
 
 /// A query of fixes.
@@ -157,18 +157,6 @@ impl TryFrom<FixRow> for StoredFix {
     }
 }
 
-/// The first `limit` in event order.
-fn first(mut found: Vec<StoredFix>, limit: u32) -> Vec<StoredFix> {
-    found.sort_unstable_by_key(event_order);
-    found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    found
-}
-
-/// The later of two.
-fn later(one: Option<StoredFix>, other: Option<StoredFix>) -> Option<StoredFix> {
-    one.into_iter().chain(other).max_by_key(|stored| stored.fix.order())
-}
-
 #[async_trait]
 impl FixStore for Fixes {
     async fn record(&self, fixes: &[NewFix]) -> Stored<FixBatch> {
@@ -204,7 +192,8 @@ impl FixStore for Fixes {
         let mut newest = None;
         for device in devices {
             let last = query(fixes!("WHERE device_id = $1 ORDER BY fixed_at DESC, seq DESC LIMIT 1"));
-            newest = later(newest, self.fix(self.newest_lane(), last.bind(*device)).await?);
+            let last = self.fix(self.newest_lane(), last.bind(*device)).await?;
+            newest = newest_of(newest.into_iter().chain(last));
         }
         Ok(newest)
     }
@@ -229,7 +218,7 @@ impl FixStore for Fixes {
             let start = page_start(*device, from, after);
             found.extend(self.track(*device, start, to, limit).await?);
         }
-        Ok(first(found, limit))
+        Ok(first_of(found, limit))
     }
 
     async fn after(&self, device: DeviceId, after: (Timestamp, i64), limit: u32) -> Stored<Vec<StoredFix>> {

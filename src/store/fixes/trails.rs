@@ -1,6 +1,6 @@
 //! The trails of emergencies: what their windows held of the fixes that have had their time.
 
-use super::{FixRow, Fixes, first, later};
+use super::{FixRow, Fixes};
 use crate::alerts::Lane;
 use crate::clock::Timestamp;
 use crate::error::Stored;
@@ -8,7 +8,7 @@ use crate::id::{DeviceId, EmergencyId};
 use crate::store::database::Database;
 use crate::store::sql::{Statement, query, sql};
 use crate::store::{postgres, sqlite};
-use crate::tracking::{Incident, StoredFix, TrailPart, TrailStore, page_start};
+use crate::tracking::{Incident, StoredFix, TrailPart, TrailStore, first_of, newest_of, page_start};
 use async_trait::async_trait;
 
 /// Fixes dropped in one transaction; others write between two of them.
@@ -104,14 +104,15 @@ impl TrailStore for Fixes {
                 found.push(row.try_into()?);
             }
         }
-        Ok(first(found, limit))
+        Ok(first_of(found, limit))
     }
 
     async fn newest_of_trail(&self, devices: &[DeviceId], parts: &[TrailPart]) -> Stored<Option<StoredFix>> {
         let mut newest = None;
         for device in devices {
             let last = query(of_trails!("ORDER BY t.fixed_at DESC, t.seq DESC LIMIT 1"));
-            newest = later(newest, self.fix(self.newest_lane(), of_parts(last, *device, parts)).await?);
+            let last = self.fix(self.newest_lane(), of_parts(last, *device, parts)).await?;
+            newest = newest_of(newest.into_iter().chain(last));
         }
         Ok(newest)
     }
