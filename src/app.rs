@@ -13,7 +13,7 @@ use crate::identity::{Hasher, Identity, SigningKey};
 use crate::journal::{Journal, Limits};
 use crate::push::{Gateway, Push};
 use crate::role::{Role, Roles};
-use crate::runtime::{Pace, Tasks};
+use crate::runtime::{Mechanism, Pace, Tasks};
 use crate::services::{Check, Readiness, Services};
 use crate::store::{self, Stores};
 use crate::stream::{Registry, Stream, StreamSettings, start_poll};
@@ -315,7 +315,8 @@ async fn journal(config: &Config, stores: &Stores, tasks: &Tasks) -> anyhow::Res
 fn bus(config: &Config, clock: &Clock, tasks: &Tasks) -> anyhow::Result<Bus> {
     match &config.redis_url {
         Some(url) => {
-            Ok(Bus::shared(&SharedSettings { url: url.clone(), probe: true }, clock.clone(), tasks)?)
+            let settings = SharedSettings { url: url.clone(), probe: Mechanism::BusProbe.works() };
+            Ok(Bus::shared(&settings, clock.clone(), tasks)?)
         }
         None => Ok(Bus::default()),
     }

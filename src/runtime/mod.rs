@@ -7,6 +7,7 @@
 mod backoff;
 mod every;
 mod gather;
+mod mechanism;
 mod panics;
 mod refusal;
 mod stuck;
@@ -16,6 +17,7 @@ mod writes;
 pub use backoff::Backoff;
 pub use every::{Pace, Rounds, repeat};
 pub use gather::Gathers;
+pub use mechanism::Mechanism;
 pub use panics::{Panicked, attempt, caught};
 pub use refusal::{Refusal, SetAside, tried};
 pub use stuck::Stuck;
