@@ -11,16 +11,22 @@ use std::sync::OnceLock;
 pub enum Mechanism {
     /// A node looks whether its own messages come back over Redis.
     BusProbe,
+    /// A raise on a socket passes by what the socket is doing.
+    SocketLane,
+    /// What people are told is read over connections of its own.
+    ToldPool,
 }
 
 impl Mechanism {
     /// All of them.
-    pub const ALL: [Self; 1] = [Self::BusProbe];
+    pub const ALL: [Self; 3] = [Self::BusProbe, Self::SocketLane, Self::ToldPool];
 
     /// Its name in `CIMA_WITHOUT`.
     pub const fn word(self) -> &'static str {
         match self {
             Self::BusProbe => "bus-probe",
+            Self::SocketLane => "socket-lane",
+            Self::ToldPool => "told-pool",
         }
     }
 

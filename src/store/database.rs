@@ -2,6 +2,7 @@
 //! deadline.
 
 use super::failure::{failure, read};
+use super::pool::Pool;
 use super::sql::Statement;
 use super::value::{lite_arguments, pg_arguments};
 use super::{postgres, sqlite};
@@ -83,31 +84,42 @@ impl Database {
     }
 
     /// Begins a transaction that writes. Dropping it at any point leaves nothing of it.
-    pub(super) async fn begin(&self, lane: Lane) -> Stored<Tx<'_>> {
+    pub(super) async fn begin(&self, pool: impl Into<Pool>) -> Stored<Tx<'_>> {
         match self {
-            Self::Lite(db) => db.writer.begin(lane).await.map(Tx::Lite),
-            Self::Pg(db) => db.begin(lane).await.map(Tx::Pg),
+            Self::Lite(db) => db.writer.begin(pool.into().lane()).await.map(Tx::Lite),
+            Self::Pg(db) => db.begin(pool.into()).await.map(Tx::Pg),
         }
     }
 
     /// Runs a use case, and again if it was undone in favour of another. Where one writer has the store to itself that
     /// does not happen.
-    pub(super) async fn again<T, F>(&self, lane: Lane, mut use_case: impl FnMut() -> F) -> Stored<T>
+    pub(super) async fn again<T, F>(
+        &self,
+        pool: impl Into<Pool>,
+        mut use_case: impl FnMut() -> F,
+    ) -> Stored<T>
     where
         F: Future<Output = Stored<T>>,
     {
         match self {
             Self::Lite(_) => use_case().await,
-            Self::Pg(_) => postgres::again(lane, use_case).await,
+            Self::Pg(_) => postgres::again(pool.into(), use_case).await,
         }
     }
 
     /// One statement that is a transaction of its own; how many rows it changed. Tried again if it was undone in favour
     /// of another.
-    pub(super) async fn write(&self, lane: Lane, statement: impl Fn() -> Statement) -> Stored<u64> {
+    pub(super) async fn write(
+        &self,
+        pool: impl Into<Pool>,
+        statement: impl Fn() -> Statement,
+    ) -> Stored<u64> {
         match self {
-            Self::Lite(db) => db.writer.write(lane, statement().lite()?).await,
-            Self::Pg(db) => postgres::again(lane, || async { db.write(lane, statement().pg()?).await }).await,
+            Self::Lite(db) => db.writer.write(pool.into().lane(), statement().lite()?).await,
+            Self::Pg(db) => {
+                let pool = pool.into();
+                postgres::again(pool, || async { db.write(pool, statement().pg()?).await }).await
+            }
         }
     }
 
@@ -124,29 +136,33 @@ impl Database {
     }
 
     /// The first row that is read, if there is one.
-    pub(super) async fn one<T: Record>(&self, lane: Lane, question: Statement) -> Stored<Option<T>> {
+    pub(super) async fn one<T: Record>(
+        &self,
+        pool: impl Into<Pool>,
+        question: Statement,
+    ) -> Stored<Option<T>> {
         match self {
-            Self::Lite(db) => read(question.lite_as()?.fetch_optional(db.readers(lane))).await,
-            Self::Pg(db) => read(question.pg_as()?.fetch_optional(db.of(lane))).await,
+            Self::Lite(db) => read(question.lite_as()?.fetch_optional(db.readers(pool.into()))).await,
+            Self::Pg(db) => read(question.pg_as()?.fetch_optional(db.of(pool.into()))).await,
         }
     }
 
     /// All rows that are read.
-    pub(super) async fn all<T: Record>(&self, lane: Lane, question: Statement) -> Stored<Vec<T>> {
+    pub(super) async fn all<T: Record>(&self, pool: impl Into<Pool>, question: Statement) -> Stored<Vec<T>> {
         match self {
-            Self::Lite(db) => read(question.lite_as()?.fetch_all(db.readers(lane))).await,
-            Self::Pg(db) => read(question.pg_as()?.fetch_all(db.of(lane))).await,
+            Self::Lite(db) => read(question.lite_as()?.fetch_all(db.readers(pool.into()))).await,
+            Self::Pg(db) => read(question.pg_as()?.fetch_all(db.of(pool.into()))).await,
         }
     }
 
     /// All rows, each read as `T` and told as `U`.
     pub(super) async fn list<T: Record, U>(
         &self,
-        lane: Lane,
+        pool: impl Into<Pool>,
         question: Statement,
         tell: impl FnMut(T) -> U,
     ) -> Stored<Vec<U>> {
-        Ok(self.all::<T>(lane, question).await?.into_iter().map(tell).collect())
+        Ok(self.all::<T>(pool, question).await?.into_iter().map(tell).collect())
     }
 }
 

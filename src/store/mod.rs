@@ -13,6 +13,7 @@ mod database;
 mod failure;
 mod fixes;
 mod identity;
+mod pool;
 pub mod postgres;
 mod push;
 mod sql;

@@ -41,7 +41,7 @@ close_codes! {
     Policy = 1008, "policy", "Ten malformed frames in a minute.", "not before the client is mended";
     TooLarge = 1009, "too_large", "A frame was over 64 KiB.", "at once, with smaller frames";
     Internal = 1011, "internal", "A fault of the server.", "with backoff and jitter";
-    Restart = 1012, "restart", "The node stops or is not ready; `drain` came before if there was time.", "with jitter";
+    Restart = 1012, "restart", "The node stops; `drain` came before if there was time.", "with jitter";
     Token = 4401, "token", "The token is not valid, or its session ended.", "with a fresh token";
     DeviceRemoved = 4403, "device_removed", "The device was removed.", "never; sign in again";
     SlowConsumer = 4408, "slow_consumer", "The client did not read in time.", "with backoff; `resume` from the last cursor";

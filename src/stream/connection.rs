@@ -1,17 +1,27 @@
 //! One socket and the task that owns it: gives the session what happens, and carries out what it says.
+//!
+//! The session is asked for one thing after the other, and nothing of that holds up the reading: while an answer is awaited
+//! or the client is slow to take a frame, what comes from it is parked, and raises and ends go into the lane of the socket.
 
 use super::close::{Close, CloseCode};
-use super::effects::Listening;
-use super::mailbox::Mailbox;
+use super::effects::{Finder, Found, Listening};
+use super::lane::Lane;
+use super::mailbox::{Mailbox, Waiting};
+use super::parked::Parked;
 use super::protocol::ServerFrame;
 use super::registry::{Registration, Socket};
-use super::session::{Answer, Ask, Input, Moment, Output, Peers, Session};
+use super::session::{Answer, Input, Moment, Output, Peers, Session, Urgent, UrgentAnswer};
 use super::upgrade::Stream;
 use crate::id::fresh;
 use crate::identity::Caller;
+use crate::runtime::Mechanism;
 use crate::tracking::Ingest;
-use axum::extract::ws::{Message, WebSocket};
+use axum::extract::ws::{Message, Utf8Bytes, WebSocket};
+use futures_util::future::BoxFuture;
+use futures_util::{SinkExt, StreamExt};
+use std::future::{pending, poll_fn};
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -26,6 +36,30 @@ enum Ended {
     Close(Close),
 }
 
+/// What a connection waits for.
+enum Happened {
+    /// Something came in from the client, or its end.
+    Read(Option<Result<Message, axum::Error>>),
+    /// The client has the frame that was being written.
+    Written(Result<(), axum::Error>),
+    /// The session's question is answered.
+    Found(Found),
+    /// A raise or an end is answered.
+    Urgent(UrgentAnswer),
+    /// Something waited in the mailbox.
+    Waiting(Waiting),
+    /// The time has come for the session to look around, or for a write to have ended.
+    Due,
+}
+
+/// A frame on its way to the client.
+struct Writing {
+    /// Until the socket has taken it.
+    message: Option<Message>,
+    /// A client that has not taken all of it by then is closed and resumes by its cursor.
+    deadline: Instant,
+}
+
 /// A socket, its session, and what the session's effects need.
 pub(super) struct Connection {
     pub(super) stream: Arc<Stream>,
@@ -35,17 +69,28 @@ pub(super) struct Connection {
     pub(super) way_in: Option<Ingest>,
     /// Whose positions come to the mailbox.
     pub(super) listening: Vec<Listening>,
+    /// The question that the session waits for.
+    asking: Option<BoxFuture<'static, Found>>,
+    writing: Option<Box<Writing>>,
+    /// Raises and ends, from the first one on.
+    lane: Option<Box<Lane>>,
+    /// What came while something else was going on.
+    parked: Option<Box<Parked>>,
     socket: WebSocket,
     _registration: Registration,
 }
 
 /// Serves a socket until it ends. An idle socket costs what this future and the connection hold, so they hold little.
 pub(super) async fn run(mut connection: Box<Connection>) {
-    let mut step = Box::pin(connection.step(Input::Opened)).await;
+    let moment = connection.moment();
+    connection.session.take(Input::Opened, &moment);
     let ended = loop {
-        match step {
-            Ok(()) => step = connection.turn().await,
-            Err(ended) => break ended,
+        if let Err(ended) = connection.advance() {
+            break ended;
+        }
+        let happened = connection.wait().await;
+        if let Err(ended) = connection.take(happened) {
+            break ended;
         }
     };
     Box::pin(connection.finish(ended)).await;
@@ -64,6 +109,51 @@ pub(super) async fn refuse(mut socket: WebSocket, close: Close) {
     drain_until_closed(socket).await;
 }
 
+/// Writes and reads side by side, so that a client which is slow to take a frame is heard all the same.
+async fn on_the_wire(socket: &mut WebSocket, writing: &mut Option<Box<Writing>>, reads: bool) -> Happened {
+    poll_fn(|context| {
+        if let Some(frame) = writing
+            && let Poll::Ready(written) = poll_write(socket, &mut frame.message, context)
+        {
+            *writing = None;
+            return Poll::Ready(Happened::Written(written));
+        }
+        if reads {
+            return socket.poll_next_unpin(context).map(Happened::Read);
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+fn poll_write(
+    socket: &mut WebSocket,
+    message: &mut Option<Message>,
+    context: &mut Context<'_>,
+) -> Poll<Result<(), axum::Error>> {
+    if message.is_some() {
+        ready!(socket.poll_ready_unpin(context))?;
+        if let Some(message) = message.take() {
+            socket.start_send_unpin(message)?;
+        }
+    }
+    socket.poll_flush_unpin(context)
+}
+
+async fn answered(asking: &mut Option<BoxFuture<'static, Found>>) -> Happened {
+    match asking {
+        Some(asked) => Happened::Found(asked.await),
+        None => pending().await,
+    }
+}
+
+async fn of_the_lane(lane: &mut Option<Box<Lane>>) -> Happened {
+    match lane {
+        Some(lane) => Happened::Urgent(lane.answer().await),
+        None => pending().await,
+    }
+}
+
 impl Connection {
     /// The connection of a socket that was just opened; the registry knows it from now on.
     pub(super) fn new(stream: Arc<Stream>, caller: Caller, socket: WebSocket) -> Box<Self> {
@@ -79,72 +169,161 @@ impl Connection {
             mailbox,
             way_in: None,
             listening: Vec::new(),
+            asking: None,
+            writing: None,
+            lane: None,
+            parked: None,
             socket,
             _registration: registration,
         })
     }
 
-    /// One turn: what waits for the client or what comes from it, in fair turns, so that neither a long replay nor a
-    /// busy phone keeps the other side out.
-    async fn turn(&mut self) -> Result<(), Ended> {
+    /// Waits for whatever happens next, in fair turns, so that neither a long replay nor a busy phone keeps the other side
+    /// out. The session hears of its mailbox and of the time when it has nothing else to do.
+    async fn wait(&mut self) -> Happened {
         let mailbox = Arc::clone(&self.mailbox);
-        let (wakes_at, takes_frames) = (self.session.wakes_at(), self.session.takes_frames(Instant::now()));
+        let (is_writing, is_idle) = (self.writing.is_some(), !self.is_busy());
+        let due = self.writing.as_ref().map_or_else(|| self.session.wakes_at(), |frame| frame.deadline);
+        let reads = self.lane.as_ref().is_none_or(|lane| lane.has_room());
         tokio::select! {
-            waiting = mailbox.take() => Box::pin(self.step(Input::Waiting(waiting))).await,
-            () = sleep_until(wakes_at) => {
-                let tick = Input::Tick(self.peers());
-                Box::pin(self.step(tick)).await
-            }
-            message = self.socket.recv(), if takes_frames => match message {
-                Some(Ok(message)) => Box::pin(self.message(message)).await,
-                Some(Err(error)) => Box::pin(self.broken(error)).await,
-                None => Err(Ended::Gone),
-            }
+            happened = on_the_wire(&mut self.socket, &mut self.writing, reads) => happened,
+            happened = answered(&mut self.asking) => happened,
+            happened = of_the_lane(&mut self.lane), if !is_writing => happened,
+            waiting = mailbox.take(), if is_idle => Happened::Waiting(waiting),
+            () = sleep_until(due), if is_writing || is_idle => Happened::Due,
         }
     }
 
-    async fn message(&mut self, message: Message) -> Result<(), Ended> {
+    /// Whether the session waits for an answer or for the client.
+    fn is_busy(&self) -> bool {
+        self.asking.is_some() || self.writing.is_some()
+    }
+
+    fn take(&mut self, happened: Happened) -> Result<(), Ended> {
+        let moment = self.moment();
+        match happened {
+            Happened::Read(None) => return Err(Ended::Gone),
+            Happened::Read(Some(Err(error))) => return self.broken(&error, &moment),
+            Happened::Read(Some(Ok(message))) => return self.message(message, &moment),
+            Happened::Written(Ok(())) => {}
+            Happened::Written(Err(error)) => {
+                tracing::debug!(socket = %self.session.id(), %error, "a socket broke while it was written to");
+                return Err(Ended::Gone);
+            }
+            Happened::Found(Found { answer, way_in }) => {
+                self.asking = None;
+                self.way_in = way_in.or(self.way_in.take());
+                self.session.answer(answer, &moment);
+            }
+            Happened::Urgent(answer) => {
+                let frame = self.session.accepted(answer);
+                self.send(&frame)?;
+            }
+            Happened::Waiting(waiting) => self.session.take(Input::Waiting(waiting), &moment),
+            Happened::Due if self.writing.take().is_some() => {
+                self.asking = None;
+                self.session.take(Input::Stalled, &moment);
+            }
+            Happened::Due => self.session.take(Input::Tick(self.peers()), &moment),
+        }
+        Ok(())
+    }
+
+    fn message(&mut self, message: Message, moment: &Moment) -> Result<(), Ended> {
         match message {
-            Message::Text(text) => self.step(Input::Text(&text)).await,
-            Message::Binary(bytes) => self.step(Input::Binary(bytes.len())).await,
-            Message::Ping(_) | Message::Pong(_) => self.step(Input::Beat).await,
-            Message::Close(_) => Err(Ended::Gone),
+            Message::Text(text) => self.text(text, moment),
+            Message::Binary(bytes) => self.session.take(Input::Binary(bytes.len()), moment),
+            Message::Ping(_) | Message::Pong(_) => self.session.take(Input::Beat, moment),
+            Message::Close(_) => return Err(Ended::Gone),
+        }
+        Ok(())
+    }
+
+    /// Gives a frame to the session, or to the lane if it must not wait, or parks it.
+    fn text(&mut self, text: Utf8Bytes, moment: &Moment) {
+        if !self.is_busy() {
+            return self.session.take(Input::Text(&text), moment);
+        }
+        if Mechanism::SocketLane.works()
+            && let Some(urgent) = self.session.urgent(&text, moment)
+        {
+            return self.begin(urgent);
+        }
+        let parked = self.parked.get_or_insert_default();
+        if let Err(text) = parked.park(text, self.stream.settings.window) {
+            self.session.take(Input::Overflow(&text), moment);
         }
     }
 
-    async fn broken(&mut self, error: axum::Error) -> Result<(), Ended> {
+    fn broken(&mut self, error: &axum::Error, moment: &Moment) -> Result<(), Ended> {
         let text = error.to_string();
         if text.contains("too long") || text.contains("too big") {
-            return self.step(Input::TooLarge).await;
+            self.session.take(Input::TooLarge, moment);
+            return Ok(());
         }
         tracing::debug!(socket = %self.session.id(), error = text, "a socket broke");
         Err(Ended::Gone)
     }
 
-    /// Gives the session an input and carries out all that follows from it.
-    async fn step(&mut self, input: Input<'_>) -> Result<(), Ended> {
-        let mut moment = self.moment();
-        self.session.take(input, &moment);
-        while let Some(output) = self.session.next(&moment) {
-            match output {
-                Output::Send(frame) => self.send(&frame).await?,
-                Output::Ping => self.write(Message::Ping(Default::default())).await?,
-                Output::Ask(ask) => {
-                    let answer = match ask {
-                        Ask::Ingest { frame, fixes } => Answer::Ingested(self.ingest(frame, fixes)),
-                        ask => Box::pin(self.find_out(ask)).await,
-                    };
-                    moment = self.moment();
-                    self.session.answer(answer, &moment);
-                }
-                Output::Do(effect) => self.effect(effect),
-                Output::Close(close) => return Err(Ended::Close(close)),
-                Output::Abandon => return Err(Ended::Gone),
+    /// Carries out what is to be done up to where something has to be waited for.
+    fn advance(&mut self) -> Result<(), Ended> {
+        while self.writing.is_none() {
+            if let Some(answer) = self.lane.as_mut().and_then(|lane| lane.answered()) {
+                let frame = self.session.accepted(answer);
+                self.send(&frame)?;
+                continue;
+            }
+            if self.asking.is_some() && !self.session.is_closing() {
+                break;
+            }
+            let moment = self.moment();
+            match self.session.next(&moment) {
+                Some(output) => self.carry_out(output, &moment)?,
+                None => match self.parked.as_mut().and_then(|parked| parked.take()) {
+                    Some(text) => {
+                        self.look_around(&moment);
+                        self.session.take(Input::Text(&text), &moment);
+                    }
+                    None => {
+                        // An idle socket keeps no memory for it.
+                        self.parked = None;
+                        break;
+                    }
+                },
             }
             self.mailbox.set_sent_to(self.session.sent_to());
-            moment = self.moment();
         }
         Ok(())
+    }
+
+    /// Between two frames that were parked, what else waits has its turn.
+    fn look_around(&mut self, moment: &Moment) {
+        self.session.take(Input::Waiting(self.mailbox.take_now()), moment);
+        if self.session.wakes_at() <= moment.at {
+            self.session.take(Input::Tick(self.peers()), moment);
+        }
+    }
+
+    fn carry_out(&mut self, output: Output, moment: &Moment) -> Result<(), Ended> {
+        match output {
+            Output::Send(frame) => self.send(&frame)?,
+            Output::Ping => self.write(Message::Ping(Default::default())),
+            Output::Ingest { frame, fixes } => {
+                let taken = self.ingest(frame, fixes);
+                self.session.answer(Answer::Ingested(taken), moment);
+            }
+            Output::Ask(ask) => self.asking = Some(Box::pin(Finder::of(self).find_out(ask))),
+            Output::Begin(urgent) => self.begin(urgent),
+            Output::Do(effect) => self.effect(effect),
+            Output::Close(close) => return Err(Ended::Close(close)),
+            Output::Abandon => return Err(Ended::Gone),
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, urgent: Urgent) {
+        let lane = self.lane.get_or_insert_with(|| Box::new(Lane::start(self.stream.services.clone())));
+        lane.begin(*self.session.caller(), urgent);
     }
 
     fn moment(&self) -> Moment {
@@ -166,9 +345,12 @@ impl Connection {
         }
     }
 
-    async fn send(&mut self, frame: &ServerFrame) -> Result<(), Ended> {
+    fn send(&mut self, frame: &ServerFrame) -> Result<(), Ended> {
         match serde_json::to_string(frame) {
-            Ok(text) => self.write(Message::Text(text.into())).await,
+            Ok(text) => {
+                self.write(Message::Text(text.into()));
+                Ok(())
+            }
             Err(error) => {
                 tracing::error!(%error, "a frame could not be written");
                 Err(Ended::Close(CloseCode::Internal.because("a fault of ours")))
@@ -176,24 +358,39 @@ impl Connection {
         }
     }
 
-    /// Every write has a deadline: a client that does not read is closed and resumes by its cursor.
-    async fn write(&mut self, message: Message) -> Result<(), Ended> {
-        match timeout(self.stream.settings.write_deadline, self.socket.send(message)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(Ended::Gone),
-            Err(_) => {
-                let moment = self.moment();
-                self.session.take(Input::Stalled, &moment);
-                Ok(())
-            }
-        }
+    /// Begins to write; nothing else is written before the client has it.
+    fn write(&mut self, message: Message) {
+        let deadline = Instant::now() + self.stream.settings.write_deadline;
+        self.writing = Some(Box::new(Writing { message: Some(message), deadline }));
     }
 
+    /// Answers what was begun, closes and lets go. What a client that is gone has begun is waited for too: a node that stops
+    /// ends when its sockets have.
     async fn finish(mut self: Box<Self>, ended: Ended) {
         self.listening.clear();
+        let patience = self.stream.settings.write_deadline;
+        let mut accepted = Vec::new();
+        if let Some(lane) = self.lane.take() {
+            let mut answers = lane.finish();
+            let answered = timeout(patience, async {
+                while let Some(answer) = answers.recv().await {
+                    accepted.push(self.session.accepted(answer));
+                }
+            });
+            if answered.await.is_err() {
+                tracing::warn!("a raise or an end outlives its socket");
+            }
+        }
         if let Ended::Close(close) = ended {
             // The client may be gone, or may not read: then there is nobody to tell.
-            let _ = timeout(self.stream.settings.write_deadline, self.socket.send(close.into())).await;
+            let socket = &mut self.socket;
+            let told = async {
+                for text in accepted.iter().filter_map(|frame| serde_json::to_string(frame).ok()) {
+                    socket.send(Message::Text(text.into())).await?;
+                }
+                socket.send(close.into()).await
+            };
+            let _ = timeout(patience, told).await;
         }
         drain_until_closed(self.socket).await;
     }
@@ -216,7 +413,7 @@ mod tests {
         println!(
             "beside its socket, a connection has {connection} bytes, its future {future}, its mailbox and entry {shared}"
         );
-        assert!(connection <= 496, "{connection} bytes");
-        assert!(future <= 512, "{future} bytes");
+        assert!(connection <= 544, "{connection} bytes");
+        assert!(future <= 576, "{future} bytes");
     }
 }

@@ -2,22 +2,29 @@
 
 use super::connection::Connection;
 use super::mailbox::Mailbox;
-use super::protocol::{End, GivenFix};
+use super::protocol::GivenFix;
 use super::registry::Registry;
 use super::session::{Answer, Ask, Effect, PAGE};
-use crate::alerts::{Accepted, EndWith};
+use super::upgrade::Stream;
 use crate::bus::{Event, WatchGuard};
+use crate::error::{StoreError, Stored};
 use crate::geo::Fix;
-use crate::id::{EmergencyId, UserId};
+use crate::id::UserId;
 use crate::identity::{Caller, IdentityError};
 use crate::problem::Problem;
 use crate::runtime::detach;
 use crate::services::Services;
-use crate::usecases::{emergencies, fixes, positions};
-use serde_json::Value;
+use crate::tracking::Ingest;
+use crate::usecases::{fixes, positions};
+use futures_util::future::join;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
 use uuid::Uuid;
+
+/// For each thing that `welcome` says.
+const WELCOME: Duration = Duration::from_secs(1);
 
 /// Positions of one person come to the mailbox while this lives.
 pub(super) struct Listening {
@@ -33,28 +40,42 @@ impl Drop for Listening {
     }
 }
 
-impl Connection {
+/// The answer to a question, and what came with it that is not the session's.
+pub(super) struct Found {
+    pub(super) answer: Answer,
+    /// Where the fixes of the device go, if that was asked for.
+    pub(super) way_in: Option<Ingest>,
+}
+
+/// Finds answers for one session, while its connection goes on.
+pub(super) struct Finder {
+    stream: Arc<Stream>,
+    socket: Uuid,
+    caller: Caller,
+}
+
+impl Finder {
+    pub(super) fn of(connection: &Connection) -> Self {
+        let (stream, session) = (Arc::clone(&connection.stream), &connection.session);
+        Self { stream, socket: session.id(), caller: *session.caller() }
+    }
+
     /// Finds the answer to a question.
-    pub(super) async fn find_out(&mut self, ask: Ask) -> Answer {
-        let (services, caller) = (&self.stream.services, *self.session.caller());
+    pub(super) async fn find_out(self, ask: Ask) -> Found {
+        let (services, caller) = (&self.stream.services, self.caller);
         let (alerts, user) = (&services.alerts, caller.user);
-        match ask {
-            Ask::Welcome { reads } => {
-                let last_seq = services.tracking.last_seq(caller.device).await;
-                let head = if reads { Some(alerts.inbox_head(user).await) } else { None };
-                Answer::Welcome { last_seq, head }
-            }
+        let answer = match ask {
+            Ask::Welcome { reads } => welcome(services, caller, reads).await,
             Ask::OpenEmergencies => Answer::OpenEmergencies(alerts.open_for(user).await),
             Ask::Emergency(id) => Answer::Emergency(alerts.view(user, id).await.map(Box::new)),
             Ask::Inbox { after } => Answer::Inbox(alerts.inbox_after(user, after, PAGE).await),
+            Ask::Place => Answer::Place(alerts.inbox_head(user).await),
             Ask::Head { resume } => {
                 Answer::Head { resume, head: alerts.inbox_head(user).await.map_err(Problem::from) }
             }
             Ask::Ack(alert, state) => {
                 Answer::Acked(alerts.ack(user, alert, state.into()).await.map_err(Problem::from))
             }
-            Ask::Raise(body) => raise(services, caller, &body).await,
-            Ask::End(given) => end(services, caller, given).await,
             Ask::Claim(id) => {
                 let claimed = alerts.claim(user, id, true).await;
                 Answer::Claimed { about: id, outcome: claimed.map(Box::new).map_err(Problem::from) }
@@ -63,11 +84,10 @@ impl Connection {
                 Answer::Authenticated(services.identity.authenticate(&token).map_err(Problem::from))
             }
             Ask::Move(session) => {
-                self.stream.registry.move_to(user, self.session.id(), session);
+                self.stream.registry.move_to(user, self.socket, session);
                 Answer::Moved
             }
-            Ask::OpenWayIn(given) => self.open_way_in(given).await,
-            Ask::Ingest { frame, fixes } => Answer::Ingested(self.ingest(frame, fixes)),
+            Ask::OpenWayIn(given) => return open_way_in(services, caller, given).await,
             Ask::Visibility { subject, watching, why } => {
                 Answer::Visibility { subject, why, grant: alerts.grant(user, subject, watching).await }
             }
@@ -79,9 +99,39 @@ impl Connection {
                 let recorded = positions::disclose(services, &grant, 1).await;
                 Answer::Disclosed { grant, newest, recorded }
             }
-        }
+        };
+        Found { answer, way_in: None }
     }
+}
 
+/// What cannot be read in time is left out: a phone is welcomed all the same.
+async fn welcome(services: &Services, caller: Caller, reads: bool) -> Answer {
+    let (tracking, alerts) = (&services.tracking, &services.alerts);
+    let last_seq = timeout(WELCOME, tracking.last_seq(caller.device));
+    let head = async {
+        match reads {
+            true => Some(timeout(WELCOME, alerts.inbox_head(caller.user)).await),
+            false => None,
+        }
+    };
+    let (last_seq, head) = join(last_seq, head).await;
+    let in_time = |read: Result<Stored<i64>, Elapsed>| read.unwrap_or_else(|_| Err(StoreError::late()));
+    Answer::Welcome { last_seq: in_time(last_seq), head: head.map(in_time) }
+}
+
+async fn open_way_in(services: &Services, caller: Caller, given: Vec<GivenFix>) -> Found {
+    let opened = async {
+        let retention = fixes::retention(services, caller.user).await?;
+        Ok::<_, IdentityError>((fixes::attach(services, caller).await?, retention))
+    };
+    let (way_in, retention) = match opened.await {
+        Ok((way_in, retention)) => (Some(way_in), Ok(retention)),
+        Err(error) => (None, Err(error.into())),
+    };
+    Found { answer: Answer::WayIn { given, retention }, way_in }
+}
+
+impl Connection {
     /// Does what nobody waits for.
     pub(super) fn effect(&mut self, effect: Effect) {
         match effect {
@@ -91,22 +141,6 @@ impl Connection {
             Effect::Listen(subject) => self.listen(subject),
             Effect::Unlisten(subject) => self.listening.retain(|l| l.subject != subject),
         }
-    }
-
-    async fn open_way_in(&mut self, given: Vec<GivenFix>) -> Answer {
-        let (services, caller) = (&self.stream.services, *self.session.caller());
-        let opened = async {
-            let retention = fixes::retention(services, caller.user).await?;
-            Ok::<_, IdentityError>((fixes::attach(services, caller).await?, retention))
-        };
-        let retention: Result<Duration, Problem> = match opened.await {
-            Ok((way_in, retention)) => {
-                self.way_in = Some(way_in);
-                Ok(retention)
-            }
-            Err(error) => Err(error.into()),
-        };
-        Answer::WayIn { given, retention }
     }
 
     /// Nothing waits here: it is the way of every fix.
@@ -160,22 +194,4 @@ impl Connection {
         registry.add_watcher(subject, socket, &self.mailbox);
         self.listening.push(Listening { subject, socket, registry, _interest: interest });
     }
-}
-
-async fn raise(services: &Services, caller: Caller, body: &Value) -> Answer {
-    let raise = emergencies::read_raise(services, body);
-    let about = body.get("id").and_then(|id| id.as_str()?.parse::<EmergencyId>().ok());
-    let raised = emergencies::raise(services, caller, raise).await;
-    Answer::Accepted { about, outcome: raised.map(Box::new).map_err(Problem::from) }
-}
-
-async fn end(services: &Services, caller: Caller, end: End) -> Answer {
-    let with = if end.resolve { EndWith::Resolve } else { EndWith::Cancel };
-    let id = end.emergency;
-    let ended = emergencies::end(services, caller, id, with, end.pin.as_deref()).await;
-    let accepted = |emergency| {
-        let notes = Vec::new();
-        Box::new(Accepted { id, emergency, opened: false, copies: 1, copies_max: 1, notes })
-    };
-    Answer::Accepted { about: Some(id), outcome: ended.map(accepted).map_err(Problem::from) }
 }

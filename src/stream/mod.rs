@@ -4,6 +4,7 @@
 //!
 //! - `upgrade`: from an HTTP request to a socket: who it is, and with what buffers.
 //! - `connection`: the task that owns one socket; `effects` carries out what its session asks for, against the services.
+//!   `lane` takes raises and ends past everything else, `parked` keeps what is read meanwhile.
 //! - `session`: what a socket says and does, as a state machine without a socket.
 //! - [`protocol`](ServerFrame): the frames. `close`: the codes that close a socket. [`document`]: the AsyncAPI document,
 //!   made of both.
@@ -14,7 +15,9 @@ mod close;
 mod connection;
 mod document;
 mod effects;
+mod lane;
 mod mailbox;
+mod parked;
 mod poll;
 mod protocol;
 mod registry;

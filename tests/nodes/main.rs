@@ -4,6 +4,7 @@
 
 #[path = "../support/database.rs"]
 mod database;
+mod lane;
 mod ledger;
 mod listener;
 mod outage;

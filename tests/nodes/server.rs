@@ -29,6 +29,11 @@ impl Site {
 
     /// Another node; its data folder has this name.
     pub(crate) fn node(&self, name: &str) -> Server {
+        self.node_without(name, "")
+    }
+
+    /// Another node, with a mechanism of recovery switched off.
+    pub(crate) fn node_without(&self, name: &str, mechanism: &str) -> Server {
         let path = |name: &str| -> PathBuf { self.folder.path().join(name) };
         let mut child = Command::new(env!("CARGO_BIN_EXE_cima"))
             .args(["--log", "warn", "serve", "--listen", "127.0.0.1:0", "--password-memory-kib", "64"])
@@ -37,6 +42,7 @@ impl Site {
             .arg(path("key.pem"))
             .arg("--data-dir")
             .arg(path(name))
+            .env("CIMA_WITHOUT", mechanism)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();

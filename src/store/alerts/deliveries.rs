@@ -6,6 +6,7 @@ use crate::error::{StoreError, Stored};
 use crate::id::{AlertId, EmergencyId, GeofenceId, UserId};
 use crate::store::database::Database;
 use crate::store::failure::unreadable;
+use crate::store::pool::Pool;
 use crate::store::sql::{query, sql};
 use crate::store::value::Json;
 use crate::tracking::{Severity, Trigger};
@@ -70,14 +71,14 @@ pub(super) async fn after(db: &Database, user: UserId, cursor: i64, limit: u32) 
          FROM inbox i LEFT JOIN alerts a ON a.id = i.alert_id LEFT JOIN accounts s ON s.id = a.subject_id
          WHERE i.user_id = $1 AND i.cursor > $2 ORDER BY i.cursor LIMIT $3",
     );
-    let rows = db.all::<PlaceRow>(Lane::Routine, places.bind(user).bind(cursor).bind(limit)).await?;
+    let rows = db.all::<PlaceRow>(Pool::told(), places.bind(user).bind(cursor).bind(limit)).await?;
     rows.into_iter().map(Inboxed::try_from).collect()
 }
 
 /// The newest cursor of each inbox that has one.
 pub(super) async fn heads(db: &Database, users: &[UserId]) -> Stored<Vec<(UserId, i64)>> {
     let heads = query(sql!("SELECT user_id, head FROM inbox_heads WHERE user_id " among "$1"));
-    db.all(Lane::Routine, heads.bind(users)).await
+    db.all(Pool::told(), heads.bind(users)).await
 }
 
 /// The newest cursor of an inbox; 0 if nothing was ever in it.
@@ -108,12 +109,12 @@ pub(super) async fn ack(
         .bind(state >= DeliveryState::Seen)
         .bind(at)
     };
-    if db.write(Lane::Routine, forward).await? > 0 {
+    if db.write(Pool::told(), forward).await? > 0 {
         return Ok(true);
     }
     // A place outlives its delivery.
     let place = query("SELECT cursor FROM inbox WHERE user_id = $1 AND alert_id = $2").bind(user).bind(alert);
-    Ok(db.one::<(i64,)>(Lane::Routine, place).await?.is_some())
+    Ok(db.one::<(i64,)>(Pool::told(), place).await?.is_some())
 }
 
 /// A socket took a part of the inbox.
@@ -129,7 +130,7 @@ pub(super) async fn sent(db: &Database, user: UserId, from: i64, to: i64, at: Ti
         .bind(to)
         .bind(at)
     };
-    db.write(Lane::Routine, sent).await.map(|_| ())
+    db.write(Pool::told(), sent).await.map(|_| ())
 }
 
 /// How far the raising alerts of an emergency have come. The one that tells of duress is none of them.

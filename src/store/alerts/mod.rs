@@ -10,6 +10,7 @@ mod row;
 mod transitions;
 
 use super::Store;
+use super::pool::Pool;
 use super::sql::{query, sql};
 use super::tracking::zones;
 use crate::alerts::{
@@ -21,7 +22,7 @@ use crate::error::Stored;
 use crate::id::{AlertId, EmergencyId, UserId};
 use crate::trust::LinkRole;
 use async_trait::async_trait;
-use row::{all, by_any_id, emergencies};
+use row::{all, by_any_id, emergencies, read};
 
 #[async_trait]
 impl AlertsStore for Store {
@@ -64,7 +65,7 @@ impl AlertsStore for Store {
     }
     async fn open_of(&self, subject: UserId) -> Stored<Vec<Emergency>> {
         let open = emergencies!("WHERE e.subject_id = $1 AND e.ended_at IS NULL ORDER BY e.opened_at, e.id");
-        all(&self.db, query(open).bind(subject)).await
+        read(&self.db, Pool::told(), query(open).bind(subject)).await
     }
     async fn open(&self) -> Stored<Vec<Emergency>> {
         all(&self.db, query(emergencies!("WHERE e.ended_at IS NULL ORDER BY e.opened_at, e.id"))).await

@@ -1,11 +1,12 @@
 //! Whose emergencies are whose to see.
 
 use super::row::{EmergencyRow, emergencies};
-use crate::alerts::{Lane, Party, State};
+use crate::alerts::{Party, State};
 use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::id::{EmergencyId, UserId};
 use crate::store::database::Database;
+use crate::store::pool::Pool;
 use crate::store::sql::{Sql, query, sql};
 use crate::trust::LinkRole;
 
@@ -60,7 +61,7 @@ pub(super) async fn one(
     now: Timestamp,
 ) -> Stored<Option<Party>> {
     let part = query(parts!("AND e.id = $3")).bind(contact).bind(now).bind(id);
-    Ok(db.one::<PartyRow>(Lane::Emergency, part).await?.map(Party::from))
+    Ok(db.one::<PartyRow>(Pool::told(), part).await?.map(Party::from))
 }
 
 /// A person's emergencies in one role.
@@ -78,5 +79,5 @@ pub(super) async fn page(
         LinkRole::Contact => AS_CONTACT,
     });
     let found = found.bind(user).bind(now).bind(state).bind(after).bind(limit);
-    db.list(Lane::Routine, found, |row: PartyRow| row.into()).await
+    db.list(Pool::told(), found, |row: PartyRow| row.into()).await
 }

@@ -1,12 +1,13 @@
 //! An emergency as a row: read, inserted and updated. A new column is added here, and nowhere else in the store.
 
-use crate::alerts::{Claim, Emergency, EmergencyKind, Ended, Lane, State};
+use crate::alerts::{Claim, Emergency, EmergencyKind, Ended, State};
 use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::geo::Fix;
 use crate::id::{DeviceId, EmergencyId, UserId};
 use crate::store::database::Database;
 use crate::store::failure::unwritable;
+use crate::store::pool::Pool;
 use crate::store::sql::{Statement, query, sql};
 use crate::store::value::Json;
 
@@ -144,5 +145,10 @@ pub(super) fn by_any_id(subject: UserId, id: EmergencyId) -> Statement {
 
 /// Reads emergencies by the connections that only they use.
 pub(super) async fn all(db: &Database, question: Statement) -> Stored<Vec<Emergency>> {
-    db.list(Lane::Emergency, question, |row: EmergencyRow| row.into()).await
+    read(db, Pool::Emergency, question).await
+}
+
+/// Reads emergencies.
+pub(super) async fn read(db: &Database, pool: Pool, question: Statement) -> Stored<Vec<Emergency>> {
+    db.list(pool, question, |row: EmergencyRow| row.into()).await
 }

@@ -1,11 +1,11 @@
-//! The pools and their deadlines. Three, so that nothing is in front of an alarm: one for fixes, one for everybody's
-//! calls, and one that only emergencies use.
+//! The pools and their deadlines. Four, so that nothing is in front of an alarm: one for fixes, one for everybody's calls,
+//! one for what people are told, and one that only emergencies use.
 
 use super::fixes::Days;
-use crate::alerts::Lane;
 use crate::clock::Clock;
 use crate::error::{Fault, StoreError, Stored};
 use crate::store::failure::{READ, by, failure, found_key_taken, read};
+use crate::store::pool::Pool;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::{ConnectOptions, Executor, FromRow, PgPool, Postgres};
@@ -22,6 +22,7 @@ pub(in crate::store) type Question<'q, T> = sqlx::query::QueryAs<'q, Postgres, T
 
 /// Connections of each pool.
 const ROUTINE: u32 = 8;
+const TOLD: u32 = 4;
 const EMERGENCY: u32 = 4;
 const FIXES: u32 = 4;
 /// A health probe that takes longer has failed.
@@ -37,10 +38,10 @@ const SETTINGS: [(&str, &str); 5] = [
 ];
 
 /// How long a call may take, from asking for a connection to the answer of the commit.
-const fn patience(lane: Lane) -> Duration {
-    match lane {
-        Lane::Emergency => Duration::from_secs(3),
-        Lane::Routine => Duration::from_secs(4),
+const fn patience(pool: Pool) -> Duration {
+    match pool {
+        Pool::Emergency => Duration::from_secs(3),
+        Pool::Told | Pool::Routine => Duration::from_secs(4),
     }
 }
 
@@ -49,7 +50,7 @@ const TRIES: u32 = 5;
 
 /// Runs a use case, and again if the server undid all of it because it and another each waited for what the other
 /// held. One of two always goes on, so there is nothing to wait for in between.
-pub(in crate::store) async fn again<T, F>(lane: Lane, mut use_case: impl FnMut() -> F) -> Stored<T>
+pub(in crate::store) async fn again<T, F>(pool: Pool, mut use_case: impl FnMut() -> F) -> Stored<T>
 where
     F: Future<Output = Stored<T>>,
 {
@@ -62,13 +63,14 @@ where
         }
         use_case().await
     };
-    timeout_at(Instant::now() + patience(lane), tries).await.unwrap_or_else(|_| Err(StoreError::late()))
+    timeout_at(Instant::now() + patience(pool), tries).await.unwrap_or_else(|_| Err(StoreError::late()))
 }
 
 /// The pools of one node.
 #[derive(Clone)]
 pub(in crate::store) struct Database {
     pub(in crate::store) routine: PgPool,
+    told: PgPool,
     pub(in crate::store) emergency: PgPool,
     pub(in crate::store) fixes: PgPool,
     /// The tables that fixes are kept in.
@@ -107,6 +109,7 @@ impl Database {
         let options = options(url)?;
         Ok(Self {
             routine: pool(&options, ROUTINE, 0),
+            told: pool(&options, TOLD, 0),
             // Nobody in need waits until a connection is made.
             emergency: pool(&options, EMERGENCY, EMERGENCY),
             fixes: pool(&options, FIXES, 0),
@@ -119,23 +122,24 @@ impl Database {
         Self { routine: self.fixes.clone(), ..self.clone() }
     }
 
-    /// The pool of a lane.
-    pub(in crate::store) fn of(&self, lane: Lane) -> &PgPool {
-        match lane {
-            Lane::Emergency => &self.emergency,
-            Lane::Routine => &self.routine,
+    /// The connections for calls of a kind.
+    pub(in crate::store) fn of(&self, pool: Pool) -> &PgPool {
+        match pool {
+            Pool::Emergency => &self.emergency,
+            Pool::Told => &self.told,
+            Pool::Routine => &self.routine,
         }
     }
 
     /// Begins a transaction. Dropping it at any point leaves nothing of it.
-    pub(in crate::store) async fn begin(&self, lane: Lane) -> Stored<Tx> {
-        begin(self.of(lane), Instant::now() + patience(lane)).await
+    pub(in crate::store) async fn begin(&self, pool: Pool) -> Stored<Tx> {
+        begin(self.of(pool), Instant::now() + patience(pool)).await
     }
 
     /// One statement that is a transaction of its own; how many rows it changed.
-    pub(in crate::store) async fn write(&self, lane: Lane, statement: Statement<'_>) -> Stored<u64> {
-        let deadline = Instant::now() + patience(lane);
-        Ok(by(deadline, statement.execute(self.of(lane))).await?.rows_affected())
+    pub(in crate::store) async fn write(&self, pool: Pool, statement: Statement<'_>) -> Stored<u64> {
+        let deadline = Instant::now() + patience(pool);
+        Ok(by(deadline, statement.execute(self.of(pool))).await?.rows_affected())
     }
 
     /// Whether an emergency could be stored now.
@@ -154,7 +158,7 @@ impl Database {
     }
 
     pub(in crate::store) async fn close(&self) {
-        for pool in [&self.fixes, &self.routine, &self.emergency] {
+        for pool in [&self.fixes, &self.routine, &self.told, &self.emergency] {
             pool.close().await;
         }
     }

@@ -1,9 +1,9 @@
 //! Opening one file: who may read it, how it is written, which pools it has.
 
 use super::writer::Writer;
-use crate::alerts::Lane;
 use crate::error::{Fault, StoreError, Stored};
 use crate::store::failure::{READ, by, failure, read};
+use crate::store::pool::Pool;
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Row, SqlitePool};
@@ -17,6 +17,7 @@ use tokio::time::Instant;
 const READERS: u32 = 4;
 /// Connections that only the reads of an emergency use.
 const EMERGENCY_READERS: u32 = 2;
+const TOLD_READERS: u32 = 2;
 /// How long SQLite waits for a lock that another process holds; the writer tries again until its deadline.
 const BUSY: Duration = Duration::from_millis(200);
 /// A health probe that takes longer has failed.
@@ -47,6 +48,7 @@ pub(in crate::store) struct Database {
     pub(in crate::store) writer: Writer,
     pub(in crate::store) readers: SqlitePool,
     pub(in crate::store) emergency_readers: SqlitePool,
+    pub(in crate::store) told_readers: SqlitePool,
 }
 
 /// Makes the data directory, readable by its owner alone.
@@ -125,14 +127,16 @@ impl Database {
             writer: Writer::new(conn, options),
             readers: pool(path, READERS).await?,
             emergency_readers: pool(path, EMERGENCY_READERS).await?,
+            told_readers: pool(path, TOLD_READERS).await?,
         })
     }
 
-    /// The pool of a lane's reads.
-    pub(in crate::store) fn readers(&self, lane: Lane) -> &SqlitePool {
-        match lane {
-            Lane::Emergency => &self.emergency_readers,
-            Lane::Routine => &self.readers,
+    /// The connections for reads of a kind.
+    pub(in crate::store) fn readers(&self, pool: Pool) -> &SqlitePool {
+        match pool {
+            Pool::Emergency => &self.emergency_readers,
+            Pool::Told => &self.told_readers,
+            Pool::Routine => &self.readers,
         }
     }
 
@@ -147,6 +151,7 @@ impl Database {
     pub(in crate::store) async fn close(&self) {
         self.readers.close().await;
         self.emergency_readers.close().await;
+        self.told_readers.close().await;
         self.writer.close().await;
     }
 

@@ -7,6 +7,7 @@ use crate::id::{LinkId, UserId};
 use crate::store::Store;
 use crate::store::database::{Database, Tx};
 use crate::store::failure::unreadable;
+use crate::store::pool::Pool;
 use crate::store::sql::{Sql, Statement, query, sql};
 use crate::trust::{LinkCreated, LinkPatch, LinkRole, LinkState, NewLink, Scopes, TrustLink};
 
@@ -74,8 +75,8 @@ async fn by_id(tx: &mut Tx<'_>, id: LinkId) -> Stored<Option<TrustLink>> {
     tx.one::<LinkRow>(query(BY_ID).bind(id)).await?.map(TrustLink::try_from).transpose()
 }
 
-async fn all(db: &Database, lane: Lane, links: Statement) -> Stored<Vec<TrustLink>> {
-    db.all::<LinkRow>(lane, links).await?.into_iter().map(TrustLink::try_from).collect()
+async fn all(db: &Database, pool: impl Into<Pool>, links: Statement) -> Stored<Vec<TrustLink>> {
+    db.all::<LinkRow>(pool, links).await?.into_iter().map(TrustLink::try_from).collect()
 }
 
 /// What a link of this id says to a request to create it.
@@ -142,7 +143,7 @@ pub(super) async fn between(
     let link = query(sql!(
         links! "WHERE l.subject_id = $1 AND l.contact_id = $2 AND (l.expires_at IS NULL OR l.expires_at > $3)"
     ));
-    Ok(all(db, Lane::Routine, link.bind(subject).bind(contact).bind(now)).await?.pop())
+    Ok(all(db, Pool::told(), link.bind(subject).bind(contact).bind(now)).await?.pop())
 }
 
 pub(super) async fn page(

@@ -146,6 +146,12 @@ pub(in crate::stream) enum Plain {
 }
 
 impl ClientFrame {
+    /// Whether a text can be a raise or an end, seen without reading it. One whose type is written with escapes is read in
+    /// its turn.
+    pub(in crate::stream) fn may_be_urgent(text: &str) -> bool {
+        ["\"emergency\"", "\"resolve\"", "\"cancel\""].iter().any(|word| text.contains(word))
+    }
+
     /// Reads a text frame.
     ///
     /// # Errors

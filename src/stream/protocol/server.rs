@@ -36,10 +36,10 @@ pub enum PlainFrame {
         /// Newest durable streamed fix of this device; 0 if there is none.
         #[schema(minimum = 0)]
         last_seq: i64,
-        /// Head of the inbox; 0 if it is empty.
+        /// Head of the inbox; 0 if it is empty or could not be read: then what it has is sent as soon as it can be.
         #[schema(minimum = 0)]
         cursor: i64,
-        /// Unacked fixes allowed; beyond, the server stops reading.
+        /// Unacked fixes allowed; beyond, they are pushed back with `slow_down`.
         window: usize,
         /// Seconds between the server's pings; a pong is enough.
         heartbeat_s: u64,
@@ -104,9 +104,9 @@ pub enum PlainFrame {
         /// Whether nothing is missing; false for a cursor this inbox never gave out.
         complete: bool,
     },
-    /// The node asks for fewer fixes; what is sent beyond waits unread.
+    /// Fixes came beyond the window and were not taken: send again what is not acked. Said at most once a second.
     SlowDown {
-        /// Send at most so many a second.
+        /// Send at most so many a second: as many as came onto the disk lately.
         fixes_per_s: u32,
     },
     /// The node is stopping and closes with 1012.

@@ -1,7 +1,8 @@
 //! What goes into a session and what comes out of it; `questions` has what it asks.
 
-use super::Ask;
+use super::{Ask, Urgent};
 use crate::clock::{Monotonic, Timestamp};
+use crate::geo::Fix;
 use crate::id::UserId;
 use crate::identity::Revoked;
 use crate::stream::close::Close;
@@ -39,6 +40,8 @@ pub(in crate::stream) enum Input<'a> {
     Opened,
     /// A text frame.
     Text(&'a str),
+    /// A text frame that came while too many others wait: it is not taken, and the client is told.
+    Overflow(&'a str),
     /// A binary frame of so many bytes.
     Binary(usize),
     /// A ping or a pong.
@@ -59,6 +62,16 @@ pub(in crate::stream) enum Output {
     Send(ServerFrame),
     /// Send a WebSocket ping.
     Ping,
+    /// Hand a frame of checked fixes over; the session goes on with whether they were taken. When they are on disk, the
+    /// mailbox says so.
+    Ingest {
+        /// The number of the frame on this socket.
+        frame: u64,
+        /// At least one.
+        fixes: Vec<Fix>,
+    },
+    /// Begin a raise or an end, now and beside everything else.
+    Begin(Urgent),
     /// Find out or do something; the session goes on with its [`Answer`](super::Answer).
     Ask(Ask),
     /// Do something whose outcome the session does not need.

@@ -6,6 +6,10 @@ use crate::problem::{Code, Problem};
 use crate::stream::mailbox::Written;
 use crate::stream::protocol::{GivenFix, PlainFrame};
 use std::time::Duration;
+use tokio::time::Instant;
+
+/// Between two frames that ask a client for fewer fixes.
+const TOLD_EVERY: Duration = Duration::from_secs(1);
 
 /// What a session knows of the fixes of its device.
 #[derive(Default)]
@@ -23,6 +27,16 @@ pub(super) struct Window {
     /// it has no place in every socket.
     missing: Option<Box<(i64, i64)>>,
     acked: i64,
+    /// What came too fast, from the first time on.
+    pace: Option<Box<Pace>>,
+}
+
+/// How fast a client may send that sent too fast.
+struct Pace {
+    /// When it was last told.
+    told_at: Instant,
+    /// Fixes that came onto the disk since.
+    on_disk: u32,
 }
 
 impl Window {
@@ -31,8 +45,8 @@ impl Window {
         self.unacked == 0
     }
 
-    /// Whether more is in flight than a client may have. One that keeps to its window and waits for acks is still heard:
-    /// what it says next may be a raise.
+    /// Whether more is in flight than a client may have. What comes beyond is pushed back: a client that keeps to its window
+    /// never sees that.
     pub(super) fn is_exceeded(&self, window: usize) -> bool {
         self.unacked > window
     }
@@ -78,12 +92,46 @@ impl Window {
 }
 
 impl Session {
-    /// Takes a frame of fixes: each is stored or refused on its own.
+    /// Takes a frame of fixes: each is stored or refused on its own. Beyond the window, and where the close only waits for the
+    /// last acks, none is taken.
     pub(super) fn take_fixes(&mut self, given: Vec<GivenFix>, moment: &Moment) {
+        if self.window.is_exceeded(self.settings.window) {
+            return self.push_back(&given, moment);
+        }
+        if self.liveness.is_due_to_close(moment.at) {
+            return self.window.miss(&given);
+        }
         match self.window.retention {
             Some(retention) => self.check_fixes(given, retention, moment),
             None => self.ask(Ask::OpenWayIn(given)),
         }
+    }
+
+    /// Takes none of these fixes, and says how many a second came onto the disk lately: nothing from them on is acked before
+    /// they came again.
+    pub(super) fn push_back(&mut self, given: &[GivenFix], moment: &Moment) {
+        metrics::counter!("cima_shed_total", "what" => "fix").increment(given.len() as u64);
+        self.window.miss(given);
+        let window = u32::try_from(self.settings.window).unwrap_or(u32::MAX);
+        let fixes_per_s = self.window.pace.as_ref().map_or(window, |pace| {
+            let seconds = (moment.at - pace.told_at).as_secs_f64().max(1.0);
+            (f64::from(pace.on_disk) / seconds).max(1.0) as u32
+        });
+        if self.may_tell_of_pace(moment) {
+            let detail = "more fixes came than the window holds; send again what is not acked";
+            self.refuse(Code::RateLimited.word(), detail, None);
+            self.send(PlainFrame::SlowDown { fixes_per_s });
+        }
+    }
+
+    /// Whether the client is to be told that it is too fast: not for every frame of a flood.
+    pub(super) fn may_tell_of_pace(&mut self, moment: &Moment) -> bool {
+        let told = self.window.pace.as_ref().map(|pace| pace.told_at);
+        let may = told.is_none_or(|told| moment.at - told >= TOLD_EVERY);
+        if may {
+            self.window.pace = Some(Box::new(Pace { told_at: moment.at, on_disk: 0 }));
+        }
+        may
     }
 
     /// The device streams from here on: older sockets of it go.
@@ -129,7 +177,7 @@ impl Session {
         let frame = self.window.frames;
         self.window.unacked += fixes.len();
         self.window.in_flight.push((frame, lowest));
-        self.ask(Ask::Ingest { frame, fixes });
+        self.out(Output::Ingest { frame, fixes });
     }
 
     pub(super) fn ingested(&mut self, taken: bool) {
@@ -145,6 +193,9 @@ impl Session {
         }
         for Written { frame, fixes, recorded } in written {
             self.window.unacked -= fixes;
+            if let Some(pace) = &mut self.window.pace {
+                pace.on_disk = pace.on_disk.saturating_add(u32::try_from(fixes).unwrap_or(u32::MAX));
+            }
             self.window.in_flight.retain(|(n, _)| *n != frame);
             for seq in recorded.conflicts {
                 let code = FixRefusal::SeqConflict.code();

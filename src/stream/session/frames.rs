@@ -1,6 +1,6 @@
 //! What a client sends, and how often it may be malformed.
 
-use super::{Ask, Moment, Output, Session};
+use super::{Ask, Moment, Output, Session, Urgent};
 use crate::identity::Caller;
 use crate::problem::{Code, Problem};
 use crate::stream::close::{Close, CloseCode};
@@ -50,6 +50,39 @@ impl Session {
         }
     }
 
+    /// The raise or end that a frame is, if it is one; every other frame waits for its turn.
+    pub(in crate::stream) fn urgent(&mut self, text: &str, moment: &Moment) -> Option<Urgent> {
+        if text.len() > MAX_FRAME || !ClientFrame::may_be_urgent(text) {
+            return None;
+        }
+        let urgent = match ClientFrame::read(text) {
+            Ok(ClientFrame::Emergency(raise)) => Urgent::Raise(Box::new(raise)),
+            Ok(ClientFrame::End(end)) => Urgent::End(end),
+            _ => return None,
+        };
+        self.liveness.heard(moment.at);
+        Some(urgent)
+    }
+
+    /// A frame for which there is no place any more. Nothing of it is taken.
+    pub(super) fn overflow(&mut self, text: &str, moment: &Moment) {
+        self.liveness.heard(moment.at);
+        if text.len() > MAX_FRAME {
+            return self.close(TOO_LARGE);
+        }
+        match ClientFrame::read(text) {
+            Ok(ClientFrame::Fixes(given)) => self.push_back(&given, moment),
+            Ok(_) => {
+                metrics::counter!("cima_shed_total", "what" => "frame").increment(1);
+                if self.may_tell_of_pace(moment) {
+                    let detail = "more frames came than were answered; this one was not taken";
+                    self.refuse(Code::RateLimited.word(), detail, None);
+                }
+            }
+            Err(error) => self.fault(error, moment),
+        }
+    }
+
     pub(super) fn binary(&mut self, bytes: usize, moment: &Moment) {
         self.liveness.heard(moment.at);
         if bytes > MAX_FRAME {
@@ -62,8 +95,8 @@ impl Session {
     fn frame(&mut self, frame: ClientFrame, moment: &Moment) {
         match frame {
             ClientFrame::Fixes(given) => self.take_fixes(given, moment),
-            ClientFrame::Emergency(raise) => self.ask_first(Ask::Raise(Box::new(raise))),
-            ClientFrame::End(end) => self.ask_first(Ask::End(end)),
+            ClientFrame::Emergency(raise) => self.begin(Urgent::Raise(Box::new(raise))),
+            ClientFrame::End(end) => self.begin(Urgent::End(end)),
             ClientFrame::Token(token) => self.ask(Ask::Authenticate(token)),
             _ if !self.reads() => self.refuse(Code::Forbidden.word(), "a distress token reads nothing", None),
             ClientFrame::Claim(emergency) => self.ask_first(Ask::Claim(emergency)),

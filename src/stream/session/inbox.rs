@@ -4,7 +4,6 @@ use super::{Ask, Effect, Moment, Output, Session, Work};
 use crate::alerts::{AlertError, AlertView, EmergencyView};
 use crate::error::Stored;
 use crate::problem::Problem;
-use crate::stream::close::CloseCode;
 use crate::stream::protocol::{PlainFrame, ServerFrame};
 
 /// Alerts of one page: then everything else has its turn.
@@ -16,11 +15,20 @@ pub(super) struct Inbox {
     pub(super) sent_to: i64,
     /// A `resume` was asked for and its replay is not over.
     resuming: bool,
+    /// The head could not be read at the welcome: where to go on from is found out first.
+    is_lost: bool,
+}
+
+impl Inbox {
+    /// What is asked next.
+    pub(super) fn question(&self) -> Ask {
+        if self.is_lost { Ask::Place } else { Ask::Inbox { after: self.sent_to } }
+    }
 }
 
 impl Default for Inbox {
     fn default() -> Self {
-        Self { sent_to: i64::MAX, resuming: false }
+        Self { sent_to: i64::MAX, resuming: false, is_lost: false }
     }
 }
 
@@ -39,14 +47,14 @@ impl Session {
             tracing::error!(%error, "the newest seq of a device cannot be read; its phone starts from 0");
             0
         });
-        let head = match head.transpose() {
-            Ok(head) => head,
-            Err(error) => {
-                tracing::error!(%error, "a socket could not be welcomed");
-                // The client comes back, to another node perhaps.
-                return self.close(CloseCode::Restart.because("not ready; come back"));
-            }
-        };
+        // A cursor of 0 moves no client's own: what it has not seen is sent when the inbox can be read.
+        let head = head.map(|head| {
+            head.unwrap_or_else(|error| {
+                tracing::warn!(%error, "an inbox cannot be read; its person is welcomed without it");
+                self.inbox.is_lost = true;
+                0
+            })
+        });
         self.inbox.sent_to = head.unwrap_or(i64::MAX);
         self.send(PlainFrame::Welcome {
             session: self.id,
@@ -56,9 +64,29 @@ impl Session {
             window: self.settings.window,
             heartbeat_s: self.settings.heartbeat.as_secs(),
         });
-        if self.reads() {
+        if self.inbox.is_lost {
+            self.resync_soon(moment);
+        } else if self.reads() {
             self.ask(Ask::OpenEmergencies);
         }
+    }
+
+    /// Goes on from a page before the head: what came since the welcome is in it, and a client knows by its id what it
+    /// had before.
+    pub(super) fn find_place(&mut self, head: Stored<i64>, moment: &Moment) {
+        match head {
+            // A `resume` has said it meanwhile.
+            Ok(_) if !self.inbox.is_lost => {}
+            Ok(head) => {
+                self.inbox.is_lost = false;
+                self.inbox.sent_to = (head - i64::from(PAGE)).max(0);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "an inbox could not be read; it is looked at soon");
+                return self.resync_soon(moment);
+            }
+        }
+        self.ask_inbox();
     }
 
     /// Hints were lost: what they would have said is read again.
@@ -135,6 +163,7 @@ impl Session {
     pub(super) fn resume_from(&mut self, resume: i64, head: Result<i64, Problem>) {
         match head {
             Ok(head) if (0..=head).contains(&resume) => {
+                self.inbox.is_lost = false;
                 self.inbox.sent_to = resume;
                 self.inbox.resuming = true;
                 self.ask_inbox();

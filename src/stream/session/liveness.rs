@@ -20,8 +20,7 @@ const ACK_TICK: Duration = Duration::from_millis(20);
 pub(super) struct Liveness {
     heard_at: Instant,
     pinged_at: Instant,
-    /// Pings since the peer was last heard. While a step takes long nothing is read, and nothing is pinged either: a
-    /// peer that was not listened to is not gone.
+    /// Pings since the peer was last heard.
     unanswered: u16,
     /// Reads that failed since one was answered.
     failed: u16,
@@ -51,7 +50,7 @@ impl Liveness {
         self.unanswered = 0;
     }
 
-    fn is_due_to_close(&self, at: Instant) -> bool {
+    pub(super) fn is_due_to_close(&self, at: Instant) -> bool {
         self.closes_at.is_some_and(|closes_at| closes_at <= at)
     }
 }
@@ -65,12 +64,6 @@ impl Session {
         // Looks soon again for the last acks.
         let closing = closes_at.map(|at| at.max(ticked_at + ACK_TICK));
         [watching, closing, resync_at].into_iter().flatten().fold(ping, Instant::min)
-    }
-
-    /// Whether the next frame of the client is to be read. Fixes beyond the window stop the reading, and so does a close
-    /// that only waits for acks. This is the one place that holds frames back; a session takes any frame at any time.
-    pub(in crate::stream) fn takes_frames(&self, at: Instant) -> bool {
-        !self.window.is_exceeded(self.settings.window) && !self.liveness.is_due_to_close(at)
     }
 
     /// The node is stopping: says when this socket closes.
@@ -134,9 +127,7 @@ impl Session {
             return false;
         }
         self.liveness.pinged_at = moment.at;
-        // Where no frame is read, no answer is either.
-        let counts = u16::from(self.takes_frames(moment.at));
-        self.liveness.unanswered = self.liveness.unanswered.saturating_add(counts);
+        self.liveness.unanswered = self.liveness.unanswered.saturating_add(1);
         self.out(Output::Ping);
         if self.reads() {
             self.ask_inbox();

@@ -6,8 +6,8 @@
 //!
 //! - `exchange`: what goes in and out; `questions`: what is asked, and what may be answered.
 //! - `frames`: what a client sends, and how often it may be malformed.
-//! - `emergencies`: raise, end, claim. Their questions go in front of everything that is queued here. What the loop has
-//!   begun it finishes first, so a raise waits for the step before it.
+//! - `emergencies`: raise, end, claim. A raise and an end are begun beside everything else, whatever is asked or queued; a
+//!   claim goes in front of what is queued.
 //! - `fixes`: the window of fixes that are handed over and not yet on disk.
 //! - `inbox`: welcome, alerts, `resume`, open emergencies.
 //! - `positions`: who is watched by which grant.
@@ -24,6 +24,7 @@ mod questions;
 #[cfg(test)]
 mod tests;
 
+pub(super) use emergencies::{Urgent, UrgentAnswer};
 pub(super) use exchange::{Effect, Input, Moment, Output, Peers};
 pub(super) use inbox::PAGE;
 pub(super) use questions::{Answer, Ask, GrantFor, NewestFor};
@@ -111,6 +112,7 @@ impl Session {
         match input {
             Input::Opened => self.open(moment),
             Input::Text(text) => self.text(text, moment),
+            Input::Overflow(text) => self.overflow(text, moment),
             Input::Binary(bytes) => self.binary(bytes, moment),
             Input::Beat => self.liveness.heard(moment.at),
             Input::TooLarge => self.close(frames::TOO_LARGE),
@@ -129,7 +131,7 @@ impl Session {
             let output = match work {
                 Work::Out(output) => Some(output),
                 Work::Renew(subject, why) => self.renew_grant(subject, why),
-                Work::Inbox => Some(Output::Ask(Ask::Inbox { after: self.inbox.sent_to })),
+                Work::Inbox => Some(Output::Ask(self.inbox.question())),
                 Work::Position(subject, sealed) => self.position(subject, sealed, moment),
                 Work::Show(subject, sealed) => self.show(subject, &sealed, moment),
                 Work::ReadSilent(subject) => self.read_silent(subject, moment),
@@ -153,9 +155,9 @@ impl Session {
             Answer::OpenEmergencies(found) => session.send_open_emergencies(found, moment),
             Answer::Emergency(found) => session.send_emergency(found, moment),
             Answer::Inbox(page) => session.send_page(page, moment),
+            Answer::Place(head) => session.find_place(head, moment),
             Answer::Head { resume, head } => session.resume_from(resume, head),
             Answer::Acked(outcome) => session.if_refused(outcome, None),
-            Answer::Accepted { about, outcome } => session.send_accepted(about, outcome),
             Answer::Claimed { about, outcome } => session.send_claimed(about, outcome),
             Answer::Authenticated(caller) => session.move_to(caller),
             Answer::Moved => session.moved(moment),
@@ -220,6 +222,12 @@ impl Session {
         }
         self.look_at_inbox_anew();
         self.renew_all_grants();
+    }
+
+    /// Whether it is over, whatever is asked still.
+    pub(super) fn is_closing(&self) -> bool {
+        let closes = |work: &Work| matches!(work, Work::Out(Output::Close(_) | Output::Abandon));
+        self.queue.iter().any(closes)
     }
 
     /// Whether this socket may read: a distress token's may not.

@@ -1,15 +1,13 @@
 //! What a session asks the node, and the answers it goes on with.
 
-use crate::alerts::{Accepted, AckState, AlertError, AlertView, EmergencyView};
+use crate::alerts::{AckState, AlertError, AlertView, EmergencyView};
 use crate::error::Stored;
-use crate::geo::Fix;
 use crate::id::{AlertId, EmergencyId, SessionId, UserId};
 use crate::identity::Caller;
 use crate::problem::Problem;
-use crate::stream::protocol::{End, GivenFix};
+use crate::stream::protocol::GivenFix;
 use crate::tracking::StoredFix;
 use crate::trust::Grant;
-use serde_json::Value;
 use std::time::Duration;
 
 /// Why a grant is asked for.
@@ -32,7 +30,7 @@ pub(in crate::stream) enum NewestFor {
     Silence,
 }
 
-/// A question, each with what its [`Answer`] brings back. The loop answers each before it gives the next input.
+/// A question, each with what its [`Answer`] brings back. One is asked at a time.
 pub(in crate::stream) enum Ask {
     /// What `welcome` says; of the inbox only if it may be read.
     Welcome {
@@ -48,6 +46,8 @@ pub(in crate::stream) enum Ask {
         /// The cursor.
         after: i64,
     },
+    /// The head of the inbox, because `welcome` did not know it.
+    Place,
     /// The head of the inbox, for a `resume` from this cursor.
     Head {
         /// The cursor.
@@ -55,10 +55,6 @@ pub(in crate::stream) enum Ask {
     },
     /// An alert has arrived, or was looked at.
     Ack(AlertId, AckState),
-    /// Raise an emergency.
-    Raise(Box<Value>),
-    /// End one.
-    End(End),
     /// A contact is on it.
     Claim(EmergencyId),
     /// Who a token is.
@@ -67,13 +63,6 @@ pub(in crate::stream) enum Ask {
     Move(SessionId),
     /// Open the way of the device's fixes; these wait for it.
     OpenWayIn(Vec<GivenFix>),
-    /// Hand a frame of checked fixes over. When it is on disk, the mailbox says so.
-    Ingest {
-        /// The number of the frame on this socket.
-        frame: u64,
-        /// At least one.
-        fixes: Vec<Fix>,
-    },
     /// Whether somebody's position may be seen.
     Visibility {
         /// Whose.
@@ -114,6 +103,8 @@ pub(in crate::stream) enum Answer {
     Emergency(Result<Box<EmergencyView>, AlertError>),
     /// To [`Ask::Inbox`].
     Inbox(Stored<Vec<AlertView>>),
+    /// To [`Ask::Place`].
+    Place(Stored<i64>),
     /// To [`Ask::Head`].
     Head {
         /// The cursor of the `resume`.
@@ -123,13 +114,6 @@ pub(in crate::stream) enum Answer {
     },
     /// To [`Ask::Ack`].
     Acked(Result<(), Problem>),
-    /// To [`Ask::Raise`] and [`Ask::End`].
-    Accepted {
-        /// Which it was about, as far as it was said.
-        about: Option<EmergencyId>,
-        /// What became of it.
-        outcome: Result<Box<Accepted>, Problem>,
-    },
     /// To [`Ask::Claim`].
     Claimed {
         /// Which.
@@ -148,7 +132,7 @@ pub(in crate::stream) enum Answer {
         /// How long the person's fixes are kept.
         retention: Result<Duration, Problem>,
     },
-    /// To [`Ask::Ingest`]: whether they were taken.
+    /// To [`Output::Ingest`](super::Output::Ingest): whether they were taken.
     Ingested(bool),
     /// To [`Ask::Visibility`].
     Visibility {

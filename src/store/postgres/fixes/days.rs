@@ -1,9 +1,9 @@
 //! The days that fixes are kept by: made when the first fix of one comes, dropped when the last has had its time.
 
-use crate::alerts::Lane;
 use crate::clock::{Clock, Timestamp};
 use crate::error::Stored;
 use crate::store::failure::{read, unreadable};
+use crate::store::pool::Pool;
 use crate::store::postgres::connect::{Database, again};
 
 use crate::tracking::NewFix;
@@ -63,7 +63,7 @@ impl Days {
             missing.extend(fixes.iter().map(|f| day_of(f.fix.fixed_at)).filter(|day| !known.contains(day)));
         }
         for day in missing {
-            again(Lane::Routine, || make(db, day)).await?;
+            again(Pool::Routine, || make(db, day)).await?;
             self.known().insert(day);
         }
         Ok(())
@@ -92,7 +92,7 @@ impl Days {
 /// Makes the table of a day and attaches it, which unlike making it as a partition does not wait for readers.
 async fn make(db: &Database, day: i64) -> Stored<()> {
     let name = table(day);
-    let mut tx = db.begin(Lane::Routine).await?;
+    let mut tx = db.begin(Pool::Routine).await?;
     tx.run(query("SELECT pg_advisory_xact_lock($1)").bind(CHANGING)).await?;
     let there = query_as::<_, (bool,)>("SELECT to_regclass($1) IS NOT NULL").bind(&name);
     if tx.one(there).await? == Some((true,)) {
@@ -113,7 +113,7 @@ async fn make(db: &Database, day: i64) -> Stored<()> {
 /// Drops a day if it is empty. Whoever writes fixes waits meanwhile, so it gives up rather than wait itself.
 async fn drop_if_empty(db: &Database, day: i64) -> Stored<bool> {
     let name = table(day);
-    let mut tx = db.begin(Lane::Routine).await?;
+    let mut tx = db.begin(Pool::Routine).await?;
     tx.run(query("SET LOCAL lock_timeout = 100")).await?;
     tx.run(query("SELECT pg_advisory_xact_lock($1)").bind(CHANGING)).await?;
     let some = format!("SELECT EXISTS (SELECT 1 FROM {name})");

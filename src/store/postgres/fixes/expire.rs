@@ -1,9 +1,9 @@
 //! Dropping fixes that have had their time, with their numbers, once the trails have what they keep of them.
 
-use crate::alerts::Lane;
 use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::id::DeviceId;
+use crate::store::pool::Pool;
 use crate::store::postgres::connect::{Database, again};
 use crate::tracking::Incident;
 use sqlx::query_as;
@@ -38,7 +38,7 @@ pub(in crate::store) async fn expire_fixes(
     limit: i64,
 ) -> Stored<u64> {
     let some = || async {
-        let mut tx = db.begin(Lane::Routine).await?;
+        let mut tx = db.begin(Pool::Routine).await?;
         let expire = query_as::<_, (i64,)>(EXPIRE)
             .bind(device.0)
             .bind(before)
@@ -50,5 +50,5 @@ pub(in crate::store) async fn expire_fixes(
         tx.commit().await?;
         Ok(dropped)
     };
-    again(Lane::Routine, some).await
+    again(Pool::Routine, some).await
 }

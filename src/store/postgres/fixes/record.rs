@@ -4,11 +4,11 @@
 //! (device, seq) is unique over all days. Rows go in sorted, so that two groups never wait for each other.
 
 use super::WRITING;
-use crate::alerts::Lane;
 use crate::clock::Timestamp;
 use crate::error::{StoreError, Stored};
 use crate::id::DeviceId;
 use crate::store::failure::read;
+use crate::store::pool::Pool;
 use crate::store::postgres::connect::{Database, Tx, again};
 use crate::tracking::{FixBatch, NewFix};
 use sqlx::postgres::PgDatabaseError;
@@ -43,12 +43,12 @@ pub(in crate::store) async fn record(db: &Database, fixes: &[NewFix]) -> Stored<
         return Ok(FixBatch::default());
     }
     db.days.prepare(db, fixes).await?;
-    match again(Lane::Routine, || write(db, fixes)).await {
+    match again(Pool::Routine, || write(db, fixes)).await {
         // Another node dropped a day that was empty.
         Err(error) if found_no_partition(&error) => {
             db.days.forget();
             db.days.prepare(db, fixes).await?;
-            again(Lane::Routine, || write(db, fixes)).await
+            again(Pool::Routine, || write(db, fixes)).await
         }
         done => done,
     }
@@ -76,7 +76,7 @@ pub(in crate::store) async fn known(
 }
 
 async fn write(db: &Database, fixes: &[NewFix]) -> Stored<FixBatch> {
-    let mut tx = db.begin(Lane::Routine).await?;
+    let mut tx = db.begin(Pool::Routine).await?;
     tx.run(query("SELECT pg_advisory_xact_lock_shared($1)").bind(WRITING)).await?;
     let mut batch = FixBatch::default();
     for (n, block) in fixes.chunks(AT_ONCE).enumerate() {

@@ -115,8 +115,8 @@ fn a_token_of_somebody_else_or_of_another_kind_moves_nothing() {
 fn the_first_fix_overtakes_older_sockets_once_and_an_overtaken_one_closes() {
     let mut rig = Rig::welcomed();
     let now = rig.now();
-    assert_eq!(rig.frame(fixes(&[1], now)), ["ask way in for 1", "overtake", "ask ingest 1 of 1"]);
-    assert_eq!(rig.frame(fixes(&[2], now)), ["ask ingest 2 of 1"]);
+    assert_eq!(rig.frame(fixes(&[1], now)), ["ask way in for 1", "overtake", "ingest 1 of 1"]);
+    assert_eq!(rig.frame(fixes(&[2], now)), ["ingest 2 of 1"]);
     assert_eq!(rig.mail(|m| m.replaced()), ["close 4409: a newer socket of this device sends fixes"]);
 }
 

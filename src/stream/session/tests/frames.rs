@@ -72,8 +72,8 @@ fn a_distress_token_reads_nothing() {
 fn answers_of_use_cases_become_frames() {
     let mut rig = Rig::welcomed();
     let frames = [
-        (json!({"type": "emergency"}), ["ask raise", "accepted"].as_slice()),
-        (json!({"type": "resolve", "emergency": SOS, "pin": "1234"}), &["ask end", "accepted"]),
+        (json!({"type": "emergency"}), ["raise", "accepted"].as_slice()),
+        (json!({"type": "resolve", "emergency": SOS, "pin": "1234"}), &["end", "accepted"]),
         (json!({"type": "claim", "emergency": SOS}), &["ask claim", "accepted"]),
         (json!({"type": "ack", "alert": SOS, "state": "received"}), &["ask ack"]),
     ];

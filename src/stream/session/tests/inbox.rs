@@ -18,13 +18,42 @@ fn a_welcome_begins_at_the_head_and_shows_what_is_open() {
 }
 
 #[test]
-fn a_store_that_does_not_answer_sends_a_reader_away_and_not_an_sos() {
+fn a_store_that_does_not_answer_sends_nobody_away() {
     let mut reader = Rig::new(TokenKind::Access(FIRST));
     reader.node.fails = true;
-    assert_eq!(reader.give(Input::Opened), ["ask welcome", "close 1012: not ready; come back"]);
+    assert_eq!(reader.give(Input::Opened), ["ask welcome", "welcome"]);
     let mut distress = Rig::new(TokenKind::Distress);
     distress.node.fails = true;
     assert_eq!(distress.give(Input::Opened), ["ask welcome", "welcome"]);
+}
+
+#[test]
+fn who_was_welcomed_without_an_inbox_misses_nothing_of_it() {
+    let mut rig = Rig::new(TokenKind::Access(FIRST));
+    rig.node.fails = true;
+    rig.node.inbox = vec![false; 150];
+    rig.give(Input::Opened);
+    let said = rig.mail(|m| m.inbox());
+    assert_eq!(said, ["ask place"], "where to go on from is not known yet");
+    // It came after the welcome, and before the store answers again.
+    rig.node.inbox.push(false);
+    rig.node.fails = false;
+    let said = rig.tick(Peers::None);
+    assert_eq!(said[..3], ["ask open emergencies", "ask place", "ask inbox 51"], "{said:?}");
+    assert_eq!(said.last().unwrap(), "continue inbox");
+    assert_eq!(rig.mail(|m| m.inbox()), ["ask inbox 151"]);
+}
+
+#[test]
+fn a_resume_says_where_to_go_on_from_too() {
+    let mut rig = Rig::new(TokenKind::Access(FIRST));
+    rig.node.fails = true;
+    rig.node.inbox = vec![false; 3];
+    rig.give(Input::Opened);
+    rig.node.fails = false;
+    let said = rig.frame(json!({"type": "resume", "cursor": 2}));
+    assert_eq!(said, ["ask head 2", "ask inbox 2", "alert 3", "resumed true"]);
+    assert!(rig.tick(Peers::None).contains(&"ask inbox 3".to_owned()));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::geo::{Fix, Point};
 use crate::id::{AlertId, DeviceId, EmergencyId, LinkId, UserId};
 use crate::identity::Caller;
 use crate::problem::Problem;
-use crate::stream::session::{Answer, Ask};
+use crate::stream::session::{Answer, Ask, Urgent, UrgentAnswer};
 use crate::tracking::{Severity, StoredFix};
 use crate::trust::{EmergencyFacts, Grant, LinkState, Scopes, TrustLink, visibility};
 use serde_json::{Value, json};
@@ -86,16 +86,9 @@ impl Node {
                 let page = numbered.take(100).map(|(of_emergency, cursor)| alert(cursor, *of_emergency));
                 Answer::Inbox(self.stored(page.collect()))
             }
+            Ask::Place => Answer::Place(self.stored(self.inbox.len() as i64)),
             Ask::Head { resume } => Answer::Head { resume, head: self.allowed(self.inbox.len() as i64) },
             Ask::Ack(..) => Answer::Acked(self.allowed(())),
-            Ask::Raise(body) => {
-                let about = body.get("id").and_then(|id| id.as_str()?.parse().ok());
-                Answer::Accepted { about, outcome: self.allowed(Box::new(accepted(about.unwrap_or(SOS)))) }
-            }
-            Ask::End(end) => {
-                let outcome = self.allowed(Box::new(accepted(end.emergency)));
-                Answer::Accepted { about: Some(end.emergency), outcome }
-            }
             Ask::Claim(id) => {
                 Answer::Claimed { about: id, outcome: self.allowed(Box::new(emergency_view(id))) }
             }
@@ -106,10 +99,6 @@ impl Node {
             Ask::Move(_) => Answer::Moved,
             Ask::OpenWayIn(given) => {
                 Answer::WayIn { given, retention: self.allowed(Duration::from_secs(86_400)) }
-            }
-            Ask::Ingest { frame, fixes } => {
-                self.handed_over.push((frame, fixes.iter().map(|f| f.seq).collect()));
-                Answer::Ingested(!self.stopping)
             }
             Ask::Visibility { subject, why, .. } => {
                 Answer::Visibility { subject, why, grant: self.stored(self.grant(subject, now)) }
@@ -124,6 +113,18 @@ impl Node {
                 Answer::Disclosed { grant, newest, recorded: if self.no_ledger { failed } else { Ok(()) } }
             }
         }
+    }
+
+    /// Takes a frame of fixes, unless the node is stopping.
+    pub(super) fn ingest(&mut self, frame: u64, fixes: &[Fix]) -> bool {
+        self.handed_over.push((frame, fixes.iter().map(|f| f.seq).collect()));
+        !self.stopping
+    }
+
+    /// What becomes of a raise or an end.
+    pub(super) fn carry_out(&self, urgent: &Urgent) -> UrgentAnswer {
+        let about = urgent.about();
+        UrgentAnswer { about, outcome: self.allowed(Box::new(accepted(about.unwrap_or(SOS)))) }
     }
 
     fn grant(&self, subject: UserId, now: Timestamp) -> Option<Grant> {

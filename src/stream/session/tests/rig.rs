@@ -7,7 +7,7 @@ use crate::id::{DeviceId, SessionId, UserId};
 use crate::identity::{Caller, Revoked, TokenKind};
 use crate::stream::StreamSettings;
 use crate::stream::mailbox::Mailbox;
-use crate::stream::session::{Effect, Input, Moment, Output, Peers, Session};
+use crate::stream::session::{Answer, Effect, Input, Moment, Output, Peers, Session};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -71,10 +71,6 @@ impl Rig {
         self.session.wakes_at().saturating_duration_since(self.at)
     }
 
-    pub(super) fn takes_frames(&self) -> bool {
-        self.session.takes_frames(self.at)
-    }
-
     pub(super) fn moment(&self) -> Moment {
         let (at, now, monotonic) = (self.at, self.clock.now(), self.clock.monotonic());
         Moment { at, now, monotonic, revoked: self.revoked }
@@ -105,6 +101,15 @@ impl Rig {
                     self.pass(self.node.takes);
                     let moment = self.moment();
                     self.session.answer(answer, &moment);
+                }
+                Output::Ingest { frame, fixes } => {
+                    let taken = self.node.ingest(frame, &fixes);
+                    let moment = self.moment();
+                    self.session.answer(Answer::Ingested(taken), &moment);
+                }
+                Output::Begin(urgent) => {
+                    let frame = self.session.accepted(self.node.carry_out(&urgent));
+                    said.push(shown(&Output::Send(frame)));
                 }
                 Output::Do(Effect::Listen(subject)) => {
                     self.listening.insert(subject);

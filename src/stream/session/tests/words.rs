@@ -2,7 +2,7 @@
 
 use crate::id::UserId;
 use crate::stream::close::Close;
-use crate::stream::session::{Ask, Effect, Output};
+use crate::stream::session::{Ask, Effect, Output, Urgent};
 use axum::extract::ws::Message;
 use serde_json::Value;
 
@@ -14,6 +14,9 @@ pub(super) fn shown(output: &Output) -> String {
     match output {
         Output::Send(frame) => shown_frame(&serde_json::to_value(frame).unwrap()),
         Output::Ping => "ping".to_owned(),
+        Output::Ingest { frame, fixes } => format!("ingest {frame} of {}", fixes.len()),
+        Output::Begin(Urgent::Raise(_)) => "raise".to_owned(),
+        Output::Begin(Urgent::End(_)) => "end".to_owned(),
         Output::Ask(ask) => format!("ask {}", shown_ask(ask)),
         Output::Do(effect) => shown_effect(*effect),
         Output::Close(close) => shown_close(*close),
@@ -30,6 +33,7 @@ fn shown_frame(frame: &Value) -> String {
         "error" => format!("error {}", frame["code"].as_str().unwrap()),
         "alert" => format!("alert {}", frame["cursor"]),
         "resumed" => format!("resumed {}", frame["complete"]),
+        "slow_down" => format!("slow_down {}", frame["fixes_per_s"]),
         "drain" => format!("drain {}", frame["after_s"]),
         "unavailable" => format!("unavailable {}", user()),
         "position" => {
@@ -60,15 +64,13 @@ fn shown_ask(ask: &Ask) -> String {
         Ask::OpenEmergencies => "open emergencies".to_owned(),
         Ask::Emergency(_) => "emergency".to_owned(),
         Ask::Inbox { after } => format!("inbox {after}"),
+        Ask::Place => "place".to_owned(),
         Ask::Head { resume } => format!("head {resume}"),
         Ask::Ack(..) => "ack".to_owned(),
-        Ask::Raise(_) => "raise".to_owned(),
-        Ask::End(_) => "end".to_owned(),
         Ask::Claim(_) => "claim".to_owned(),
         Ask::Authenticate(_) => "authenticate".to_owned(),
         Ask::Move(session) => format!("move {}", session.0.as_u128()),
         Ask::OpenWayIn(given) => format!("way in for {}", given.len()),
-        Ask::Ingest { frame, fixes } => format!("ingest {frame} of {}", fixes.len()),
         Ask::Visibility { subject, .. } => format!("grant {}", short(*subject)),
         Ask::Newest { grant, .. } => format!("newest {}", short(grant.subject())),
         Ask::Disclose { newest, .. } => format!("disclose {}", newest.fix.seq),
