@@ -1,8 +1,12 @@
 //! The one place that puts a node together from its settings, and that stops it so that nothing is lost.
 
+mod health;
 mod push;
+mod waiting;
 
 pub(crate) use push::channels as push_channels;
+
+use health::Health;
 
 use crate::alerts::{Alerts, Engine, start_zones};
 use crate::bus::{Bus, SharedSettings};
@@ -14,14 +18,13 @@ use crate::journal::{Journal, Limits};
 use crate::push::{Gateway, Push};
 use crate::role::{Role, Roles};
 use crate::runtime::{Mechanism, Pace, Tasks};
-use crate::services::{Check, Readiness, Services};
-use crate::store::{self, Stores};
+use crate::services::Services;
+use crate::store::Stores;
 use crate::stream::{Registry, Stream, StreamSettings, start_poll};
 use crate::tracking::{Evaluation, FixStore, Kept, Tracking};
 use crate::trust::Trust;
 use crate::{http, telemetry};
 use anyhow::{Context, bail};
-use async_trait::async_trait;
 use axum::serve::ListenerExt;
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -30,7 +33,6 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -62,32 +64,6 @@ pub struct Node {
     _lock: File,
 }
 
-/// Whether the node can take an SOS now.
-struct Health {
-    stores: Arc<Stores>,
-    draining: AtomicBool,
-}
-
-#[async_trait]
-impl Readiness for Health {
-    async fn checks(&self) -> Vec<Check> {
-        let parts = self.stores.health().await;
-        let mut checks: Vec<Check> = parts
-            .into_iter()
-            .map(|(name, fault)| Check { name, fault: fault.map(|e| e.to_string()) })
-            .collect();
-        let fault = self.is_draining().then(|| "the node was told to stop".into());
-        checks.push(Check { name: "draining", fault });
-        checks
-    }
-    fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
-    }
-    fn metrics(&self) -> String {
-        telemetry::metrics().map(|m| m.render()).unwrap_or_default()
-    }
-}
-
 impl Node {
     /// Starts a node. When this returns it serves.
     ///
@@ -104,8 +80,7 @@ impl Node {
         let lock = lock_data_dir(&config.data_dir)?;
         let key = signing_key(config)?;
         let backend = config.backend();
-        let stores = store::open(&backend, clock.clone()).await;
-        let stores = Arc::new(stores.with_context(|| format!("{backend} cannot be opened"))?);
+        let stores = Arc::new(waiting::open(&backend, &clock, config.listen).await?);
         let tasks = Tasks::default();
         let bus = bus(config, &clock, &tasks)?;
         let journal = journal(config, &stores, &tasks).await?;
@@ -145,7 +120,8 @@ impl Node {
             Gateway::start(stores.push.clone(), &providers, &bus, &clock, &tasks).await?;
         }
         let push = Push::new(stores.push.clone(), providers, settings.guard, clock.clone());
-        let health = Arc::new(Health { stores: Arc::clone(&stores), draining: AtomicBool::new(false) });
+        let health = Health::of(Arc::clone(&stores)).await;
+        health.start(&tasks);
         let services = Services {
             identity,
             trust,
@@ -209,7 +185,7 @@ impl Node {
     /// Stops: nobody new, sockets told and closed, queues emptied, files closed. `false` if something did not end
     /// in time; what was acked is on disk all the same.
     pub async fn stop(self) -> bool {
-        self.health.draining.store(true, Ordering::Relaxed);
+        self.health.drain();
         let last = self.leave_last().await;
         self.registry.drain(self.drain.mul_f64(SPREAD), &last);
         let closed = tokio::time::timeout(self.drain, async {

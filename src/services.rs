@@ -7,7 +7,6 @@ use crate::identity::Identity;
 use crate::push::Push;
 use crate::tracking::Tracking;
 use crate::trust::Trust;
-use async_trait::async_trait;
 use std::sync::Arc;
 
 /// The services of one node.
@@ -36,15 +35,16 @@ pub struct Services {
 pub struct Check {
     /// What was checked.
     pub name: &'static str,
+    /// Whether an SOS needs it; what it does not need is only shown.
+    pub judged: bool,
     /// `None` if it works, or why it does not.
     pub fault: Option<String>,
 }
 
 /// Answers whether a node can take an SOS now.
-#[async_trait]
 pub trait Readiness: Send + Sync {
-    /// Checks everything an SOS needs, each within its deadline.
-    async fn checks(&self) -> Vec<Check>;
+    /// What was found when it was last looked, not long ago.
+    fn checks(&self) -> Vec<Check>;
     /// The node was told to stop: it takes nobody new.
     fn is_draining(&self) -> bool;
     /// The metrics of this process in Prometheus' text format.

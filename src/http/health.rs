@@ -1,5 +1,6 @@
 //! For those who run it: is it alive, may it take an SOS, what does it count, which keys sign.
 
+use crate::problem::Problem;
 use crate::services::{Check, Services};
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -22,14 +23,22 @@ pub(super) fn admin_routes() -> Router<Services> {
     all.route("/readyz", get(readyz_in_detail))
 }
 
+/// What a node answers before it has its database: it lives, and takes nothing yet.
+pub(super) fn waiting_routes() -> Router {
+    let not_ready = || async { (StatusCode::SERVICE_UNAVAILABLE, Json(Ready { ready: false })) };
+    let waits =
+        || async { Problem::unavailable("this node waits for its database; try again").into_response() };
+    Router::new().route("/livez", get(livez)).route("/readyz", get(not_ready)).fallback(waits)
+}
+
 async fn readyz_in_detail(State(services): State<Services>) -> impl IntoResponse {
-    let (status, ready, checks) = look(&services).await;
+    let (status, ready, checks) = look(&services);
     (status, Json(serde_json::json!({"ready": ready, "checks": checks})))
 }
 
-async fn look(services: &Services) -> (StatusCode, bool, Vec<Check>) {
-    let checks = services.readiness.checks().await;
-    let ready = !services.readiness.is_draining() && checks.iter().all(|c| c.fault.is_none());
+fn look(services: &Services) -> (StatusCode, bool, Vec<Check>) {
+    let checks = services.readiness.checks();
+    let ready = checks.iter().all(|check| !check.judged || check.fault.is_none());
     (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, ready, checks)
 }
 
@@ -58,7 +67,7 @@ struct Ready {
     )
 )]
 async fn readyz(State(services): State<Services>) -> (StatusCode, Json<Ready>) {
-    let (status, ready, _) = look(&services).await;
+    let (status, ready, _) = look(&services);
     (status, Json(Ready { ready }))
 }
 

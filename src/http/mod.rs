@@ -64,6 +64,11 @@ pub fn admin_router(services: Services) -> Router {
     health::admin_routes().with_state(services).layer(from_fn(middleware::observe))
 }
 
+/// What a node answers while it waits for its database.
+pub fn waiting_router() -> Router {
+    health::waiting_routes().layer(from_fn(middleware::observe))
+}
+
 fn routes(with_metrics: bool) -> OpenApiRouter<Services> {
     // These are not finished for a client that has gone: nobody is signed in, and each costs a password's hash.
     let open = OpenApiRouter::new().merge(accounts::routes()).merge(sessions::open_routes());

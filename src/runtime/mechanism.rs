@@ -15,11 +15,16 @@ pub enum Mechanism {
     SocketLane,
     /// What people are told is read over connections of its own.
     ToldPool,
+    /// A step of a migration waits for its locks only a moment, and is tried again.
+    ShortLocks,
+    /// A node looks whether it could store an emergency.
+    ReadinessProbe,
 }
 
 impl Mechanism {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::BusProbe, Self::SocketLane, Self::ToldPool];
+    pub const ALL: [Self; 5] =
+        [Self::BusProbe, Self::SocketLane, Self::ToldPool, Self::ShortLocks, Self::ReadinessProbe];
 
     /// Its name in `CIMA_WITHOUT`.
     pub const fn word(self) -> &'static str {
@@ -27,6 +32,8 @@ impl Mechanism {
             Self::BusProbe => "bus-probe",
             Self::SocketLane => "socket-lane",
             Self::ToldPool => "told-pool",
+            Self::ShortLocks => "short-locks",
+            Self::ReadinessProbe => "readiness-probe",
         }
     }
 

@@ -51,7 +51,7 @@ pub(super) enum Database {
 }
 
 impl Database {
-    /// Whether it can take an emergency now; answers within half a second.
+    /// Whether it can take an emergency now; answers within some two seconds.
     pub(super) async fn healthy(&self) -> Stored<()> {
         match self {
             Self::Lite(db) => db.healthy().await,

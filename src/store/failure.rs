@@ -41,8 +41,8 @@ fn text(error: &sqlx::Error) -> String {
 fn sqlstate(code: &str) -> Fault {
     match code.get(..2) {
         _ if code == "57014" => Fault::Timeout,
-        // Connection; intervention by the operator; system.
-        Some("08" | "57" | "58") => Fault::Gone,
+        // Connection; who may connect (a password that was changed); no such database; intervention by the operator; system.
+        Some("08" | "28" | "3D" | "57" | "58") => Fault::Gone,
         // Transaction rollback: serialization, deadlock.
         Some("40") => Fault::Conflict,
         // A statement prepared before the schema changed.

@@ -24,7 +24,7 @@ mod trust;
 mod value;
 
 pub use fixes::Fixes;
-pub use stores::{Backend, Durability, Stores, migrate, open};
+pub use stores::{Backend, Durability, PartHealth, Stores, migrate, open};
 
 pub use crate::error::{Fault, StoreError, Stored};
 

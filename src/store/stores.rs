@@ -23,6 +23,13 @@ pub enum Backend {
     Database(String),
 }
 
+impl Backend {
+    /// Whether it is outside of this process, and others use it.
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Self::Database(_))
+    }
+}
+
 /// An address may have a password in it.
 impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -46,6 +53,17 @@ pub struct Durability {
     pub settings: String,
     /// Whether what is answered outlives a loss of power.
     pub on_disk: bool,
+}
+
+/// A part of the store, and whether it could store something now.
+#[derive(Debug)]
+pub struct PartHealth {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether emergencies are kept in it.
+    pub takes_emergencies: bool,
+    /// Why it could not.
+    pub fault: Option<StoreError>,
 }
 
 /// The stores of the domains.
@@ -94,7 +112,7 @@ pub async fn migrate(backend: &Backend, clock: Clock) -> Stored<()> {
 }
 
 impl Stores {
-    /// Its databases, each with a name. On PostgreSQL fixes are in the same one.
+    /// Its databases, each with a name; the first is where emergencies are. On PostgreSQL fixes are in the same one.
     fn parts(&self) -> Vec<(&'static str, &Database)> {
         let (main, fixes) = (&self.opened.main.db, self.opened.fixes.database());
         match main {
@@ -103,10 +121,15 @@ impl Stores {
         }
     }
 
-    /// Each part of the store, and why it could not take an emergency now.
-    pub async fn health(&self) -> Vec<(&'static str, Option<StoreError>)> {
-        let parts = self.parts().into_iter();
-        join_all(parts.map(async |(name, db)| (name, db.healthy().await.err()))).await
+    /// Each part of the store, and why it could not store anything now.
+    pub async fn health(&self) -> Vec<PartHealth> {
+        let parts = self.parts().into_iter().enumerate();
+        let look = async |(n, (name, db)): (usize, (&'static str, &Database))| PartHealth {
+            name,
+            takes_emergencies: n == 0,
+            fault: db.healthy().await.err(),
+        };
+        join_all(parts.map(look)).await
     }
 
     /// What decides whether an answer is on the disk.

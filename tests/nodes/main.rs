@@ -7,6 +7,7 @@ mod database;
 mod lane;
 mod ledger;
 mod listener;
+mod migrating;
 mod outage;
 mod phone;
 mod postgres;

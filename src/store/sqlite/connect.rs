@@ -21,7 +21,7 @@ const TOLD_READERS: u32 = 2;
 /// How long SQLite waits for a lock that another process holds; the writer tries again until its deadline.
 const BUSY: Duration = Duration::from_millis(200);
 /// A health probe that takes longer has failed.
-const PROBE: Duration = Duration::from_millis(500);
+const PROBE: Duration = Duration::from_secs(1);
 /// Statements a connection keeps prepared; cima has fewer.
 const STATEMENTS: usize = 256;
 /// KiB of pages that each reader keeps. The system's cache stands behind it, once for all of them.

@@ -87,10 +87,12 @@ impl Writer {
         Ok(Alone { slot: self.ready(deadline).await?, _routine: routine })
     }
 
-    /// Whether a transaction can be begun right now, in the queue of emergencies.
+    /// Whether a transaction can be stored right now, in the queue of emergencies: it writes the first page anew, so a disk
+    /// that is full or read-only refuses it.
     pub(in crate::store) async fn probe(&self, within: Duration) -> Stored<()> {
         let mut tx = self.begin_by(Lane::Emergency, Instant::now() + within).await?;
-        tx.slot.roll_back(tx.deadline).await
+        tx.run(sqlx::query("PRAGMA user_version = 1")).await?;
+        tx.commit().await
     }
 
     /// Moves the whole log into the file and empties it, as soon as no reader needs it any more.
