@@ -5,7 +5,7 @@
 //! distress tokens too, which live for half a year; so what is kept is bounded by the devices removed in that time.
 
 use super::token::{ACCESS, DISTRESS};
-use super::{Caller, Identity, IdentityStore, Revoked};
+use super::{Identity, IdentityStore, Revoked};
 use crate::bus::Event;
 use crate::clock::{Clock, Monotonic, Timestamp};
 use crate::error::Stored;
@@ -100,12 +100,11 @@ impl Revocations {
 
     /// What of a token's owner was revoked: their device, or else the session of the token. `None` if they are still to be
     /// believed.
-    pub fn revoked(&self, caller: &Caller) -> Option<Revoked> {
-        if self.devices.contains_key(&caller.device) {
-            return Some(Revoked::Device(caller.device));
+    pub fn revoked(&self, device: DeviceId, session: Option<SessionId>) -> Option<Revoked> {
+        if self.devices.contains_key(&device) {
+            return Some(Revoked::Device(device));
         }
-        let session = caller.session().filter(|session| self.sessions.contains_key(session));
-        session.map(Revoked::Session)
+        session.filter(|session| self.sessions.contains_key(session)).map(Revoked::Session)
     }
 }
 
@@ -209,7 +208,7 @@ impl Revoked {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Hasher, Session, SigningKey, TokenKind};
+    use super::super::{Caller, Hasher, Session, SigningKey, TokenKind};
     use super::*;
     use crate::bus::Bus;
     use crate::id::UserId;
@@ -328,12 +327,12 @@ mod tests {
         let caller = |kind| Caller { user, device, kind, until: T0 };
         let (access, distress) = (caller(TokenKind::Access(session)), caller(TokenKind::Distress));
         let revocations = Revocations::new(Clock::manual(T0));
-        assert_eq!(revocations.revoked(&access), None);
+        assert_eq!(revocations.revoked(access.device, access.session()), None);
         revocations.add(Revoked::Session(session));
-        assert_eq!(revocations.revoked(&access), Some(Revoked::Session(session)));
-        assert_eq!(revocations.revoked(&distress), None);
+        assert_eq!(revocations.revoked(access.device, access.session()), Some(Revoked::Session(session)));
+        assert_eq!(revocations.revoked(distress.device, distress.session()), None);
         revocations.add(Revoked::Device(device));
-        assert_eq!(revocations.revoked(&access), Some(Revoked::Device(device)));
-        assert_eq!(revocations.revoked(&distress), Some(Revoked::Device(device)));
+        assert_eq!(revocations.revoked(access.device, access.session()), Some(Revoked::Device(device)));
+        assert_eq!(revocations.revoked(distress.device, distress.session()), Some(Revoked::Device(device)));
     }
 }

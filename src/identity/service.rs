@@ -229,7 +229,7 @@ impl Identity {
     /// `Unauthenticated` unless it is a token of ours, good now, of a device and session that still are.
     pub fn authenticate(&self, token: &str) -> Result<Caller, IdentityError> {
         let caller = self.key.check(token, &self.clock)?;
-        if self.revocations.revoked(&caller).is_some() {
+        if self.revoked(&caller).is_some() {
             return Err(IdentityError::Unauthenticated("the device was removed or the session ended"));
         }
         Ok(caller)
@@ -238,7 +238,12 @@ impl Identity {
     /// What of a caller from before was revoked, whatever the age of the token: the device if it was removed, or else the
     /// session if it ended.
     pub fn revoked(&self, caller: &Caller) -> Option<Revoked> {
-        self.revocations.revoked(caller)
+        self.is_revoked(caller.device, caller.session())
+    }
+
+    /// The same of a device, and of a session if there is one.
+    pub fn is_revoked(&self, device: DeviceId, session: Option<SessionId>) -> Option<Revoked> {
+        self.revocations.revoked(device, session)
     }
 
     fn refuse_tokens_of(&self, revoked: Revoked) {

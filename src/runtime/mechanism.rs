@@ -19,12 +19,20 @@ pub enum Mechanism {
     ShortLocks,
     /// A node looks whether it could store an emergency.
     ReadinessProbe,
+    /// After lost hints a node looks for all of its sockets at once.
+    PacedResync,
 }
 
 impl Mechanism {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::BusProbe, Self::SocketLane, Self::ToldPool, Self::ShortLocks, Self::ReadinessProbe];
+    pub const ALL: [Self; 6] = [
+        Self::BusProbe,
+        Self::SocketLane,
+        Self::ToldPool,
+        Self::ShortLocks,
+        Self::ReadinessProbe,
+        Self::PacedResync,
+    ];
 
     /// Its name in `CIMA_WITHOUT`.
     pub const fn word(self) -> &'static str {
@@ -34,6 +42,7 @@ impl Mechanism {
             Self::ToldPool => "told-pool",
             Self::ShortLocks => "short-locks",
             Self::ReadinessProbe => "readiness-probe",
+            Self::PacedResync => "paced-resync",
         }
     }
 

@@ -2,11 +2,14 @@
 
 use super::mailbox::Mailbox;
 use crate::id::{DeviceId, SessionId, UserId};
+use crate::identity::Revoked;
+use crate::runtime::Mechanism;
 use dashmap::DashMap;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 /// The part of a drain in which sockets close whose people have no part in an open emergency.
@@ -28,6 +31,9 @@ pub struct Registry {
     watchers: DashMap<UserId, Vec<(Uuid, Arc<Mailbox>)>>,
     open: AtomicUsize,
     draining: AtomicBool,
+    /// Somebody looks for all sockets at once when hints were lost.
+    polled: AtomicBool,
+    lost: Notify,
 }
 
 /// Takes the socket out of the registry when it ends, however it ends.
@@ -121,6 +127,35 @@ impl Registry {
         for sockets in &self.people {
             sockets.value().iter().for_each(&hint);
         }
+    }
+
+    /// From now on lost hints are looked for by whoever waits for [`Registry::lost`].
+    pub(super) fn set_polled(&self) {
+        self.polled.store(Mechanism::PacedResync.works(), Ordering::Relaxed);
+    }
+
+    /// Waits until hints were lost.
+    pub(super) async fn lost(&self) {
+        self.lost.notified().await;
+    }
+
+    /// Hints were lost. A node looks for all its sockets in a few questions; only where there is nobody to do so does each
+    /// socket look for itself.
+    pub(super) fn resync(&self) {
+        if self.polled.load(Ordering::Relaxed) {
+            self.lost.notify_one();
+        } else {
+            self.each(|s| s.mailbox.resync());
+        }
+    }
+
+    /// Says to each socket whose device or session is not believed any more that it ended.
+    pub(super) fn end_revoked(&self, is_revoked: impl Fn(DeviceId, Option<SessionId>) -> Option<Revoked>) {
+        self.each(|s| match is_revoked(s.device, s.session) {
+            Some(Revoked::Device(_)) => s.mailbox.removed(),
+            Some(Revoked::Session(session)) => s.mailbox.ended(session),
+            None => {}
+        });
     }
 
     /// Every socket that watches a person.

@@ -17,7 +17,7 @@ impl Registry {
             let mut events = subscribed.take().unwrap_or_else(|| {
                 // Nobody heard what was said since the task died: from here on it is heard, and what was before is found.
                 let events = bus.subscribe();
-                registry.each(|s| s.mailbox.resync());
+                registry.resync();
                 events
             });
             async move {
@@ -31,9 +31,9 @@ impl Registry {
             match events.recv().await {
                 Ok(event) => self.route(&event),
                 Err(RecvError::Lagged(missed)) => {
-                    tracing::warn!(missed, "the router fell behind; every socket looks for itself");
+                    tracing::warn!(missed, "the router fell behind; what it missed is looked for");
                     metrics::counter!("cima_router_lagged_total").increment(1);
-                    self.each(|s| s.mailbox.resync());
+                    self.resync();
                 }
                 Err(RecvError::Closed) => break,
             }
@@ -78,7 +78,7 @@ impl Registry {
             | Event::TrackedChanged { .. }
             | Event::FixesRecorded { .. }
             | Event::Rescheduled => {}
-            Event::Resync => self.each(|s| s.mailbox.resync()),
+            Event::Resync => self.resync(),
         }
     }
 }

@@ -44,16 +44,28 @@ impl Transcript {
 
 /// What has come on the socket so far: a resume from the head is answered after everything that was on its way.
 async fn drain(transcript: &mut Transcript, phone: &mut Socket, subject: &Person) {
+    drain_after(Vec::new(), transcript, phone, subject).await;
+}
+
+/// The same after these frames. An answer and the news of what it answers come in either order.
+async fn drain_after(
+    mut frames: Vec<Value>,
+    transcript: &mut Transcript,
+    phone: &mut Socket,
+    subject: &Person,
+) {
     // Everything the other side did is stored, and its events are heard, when the event of this raise is.
     let head = subject.get("/v1/alerts?limit=1000").await.body["items"].as_array().unwrap().len();
     phone.send(&json!({"type": "resume", "cursor": head})).await.unwrap();
     loop {
         match phone.hear().await {
-            Heard::Frame(f) if f["type"] == "resumed" => return,
-            Heard::Frame(f) => transcript.add("frame", &f),
+            Heard::Frame(f) if f["type"] == "resumed" => break,
+            Heard::Frame(f) => frames.push(f),
             ended => panic!("{ended:?}"),
         }
     }
+    frames.sort_by_key(|frame| frame["type"].to_string());
+    frames.iter().for_each(|frame| transcript.add("frame", frame));
 }
 
 async fn everything_readable(transcript: &mut Transcript, ada: &Person) {
@@ -98,14 +110,21 @@ async fn play(pin: &str, countdown: bool, by_socket: bool) -> (Vec<String>, Vec<
     transcript.add("wrong PIN", &json!([wrong.status, wrong.body]));
     let missing = ada.post(&format!("/v1/emergencies/{id}/resolve"), json!({})).await;
     transcript.add("no PIN", &json!([missing.status, missing.body]));
+    let mut frames = Vec::new();
     if by_socket {
         phone.send(&json!({"type": "resolve", "emergency": id, "pin": pin})).await.unwrap();
-        // Its answer is part of what is drained.
+        // Other frames of the socket do not wait for an end.
+        while frames.last().is_none_or(|frame: &Value| frame["type"] != "accepted") {
+            match phone.hear().await {
+                Heard::Frame(frame) => frames.push(frame),
+                ended => panic!("{ended:?}"),
+            }
+        }
     } else {
         let ended = ada.post(&format!("/v1/emergencies/{id}/resolve"), json!({"pin": pin})).await;
         transcript.add("end", &json!([ended.status, ended.body]));
     }
-    drain(&mut transcript, &mut phone, &ada).await;
+    drain_after(frames, &mut transcript, &mut phone, &ada).await;
     everything_readable(&mut transcript, &ada).await;
 
     // Life goes on: the contact looks, claims and acks if they can; the phone streams, the countdown's time passes.

@@ -11,6 +11,7 @@ mod migrating;
 mod outage;
 mod phone;
 mod postgres;
+mod readiness;
 #[path = "../support/redis.rs"]
 mod redis;
 mod scaling;

@@ -1,4 +1,4 @@
-//! A PostgreSQL of one's own that can be frozen.
+//! A PostgreSQL of one's own that can be frozen, stopped and started again.
 
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
@@ -36,13 +36,24 @@ impl Postgres {
             chown(postgres.folder.path(), Some(id("-u")), Some(id("-g"))).unwrap();
         }
         postgres.run("initdb", &["-U", "cima", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8"]);
-        let options = format!(
-            "-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={} -c fsync=off",
-            postgres.folder.path().display()
-        );
-        postgres.run("pg_ctl", &["-w", "-o", &options, "start"]);
+        postgres.start_again();
         cima::store::postgres::migrate(&postgres.url()).await.unwrap();
         postgres
+    }
+
+    /// Starts the server; it has to be stopped.
+    pub(crate) fn start_again(&self) {
+        let options = format!(
+            "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories={} -c fsync=off",
+            self.port,
+            self.folder.path().display()
+        );
+        self.run("pg_ctl", &["-w", "-o", &options, "start"]);
+    }
+
+    /// Stops the server as a crash does.
+    pub(crate) fn stop(&self) {
+        self.run("pg_ctl", &["-m", "immediate", "-w", "stop"]);
     }
 
     fn run(&self, program: &str, arguments: &[&str]) {
@@ -104,6 +115,9 @@ fn children(of: u32) -> Vec<String> {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
+        if !self.data().join("postmaster.pid").exists() {
+            return;
+        }
         self.signal("CONT");
         self.run("pg_ctl", &["-m", "immediate", "stop"]);
     }

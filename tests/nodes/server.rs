@@ -34,9 +34,14 @@ impl Site {
 
     /// Another node, with a mechanism of recovery switched off.
     pub(crate) fn node_without(&self, name: &str, mechanism: &str) -> Server {
+        self.begin(name, mechanism, "127.0.0.1:0").serves()
+    }
+
+    /// Another node on this address, which may not be able to serve yet.
+    pub(crate) fn begin(&self, name: &str, mechanism: &str, listen: &str) -> Begun {
         let path = |name: &str| -> PathBuf { self.folder.path().join(name) };
-        let mut child = Command::new(env!("CARGO_BIN_EXE_cima"))
-            .args(["--log", "warn", "serve", "--listen", "127.0.0.1:0", "--password-memory-kib", "64"])
+        let child = Command::new(env!("CARGO_BIN_EXE_cima"))
+            .args(["--log", "warn", "serve", "--listen", listen, "--password-memory-kib", "64"])
             .args(["--drain-s", "4", "--database-url", &self.database, "--redis-url", &self.redis])
             .arg("--signing-key-file")
             .arg(path("key.pem"))
@@ -46,11 +51,21 @@ impl Site {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
+        Begun(child)
+    }
+}
+
+/// A process that is to become a node.
+pub(crate) struct Begun(pub(crate) Child);
+
+impl Begun {
+    /// Waits until it says that it serves.
+    pub(crate) fn serves(mut self) -> Server {
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        BufReader::new(self.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let (_, address) =
             line.trim().split_once("http://").unwrap_or_else(|| panic!("it did not start: {line:?}"));
-        Server { child, base: format!("http://{address}") }
+        Server { base: format!("http://{address}"), child: self.0 }
     }
 }
 
@@ -61,6 +76,10 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn api(&self) -> Api {
         Api::new(self.base.as_str()).unwrap()
     }

@@ -8,7 +8,7 @@ use crate::store::failure::{READ, by, failure, found_key_taken, read};
 use crate::store::pool::Pool;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow};
-use sqlx::{ConnectOptions, Executor, FromRow, PgPool, Postgres};
+use sqlx::{ConnectOptions, Connection, Executor, FromRow, PgPool, Postgres};
 use std::future::Future;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -82,6 +82,13 @@ pub(in crate::store) fn options(url: &str) -> Stored<PgConnectOptions> {
     let options = PgConnectOptions::from_str(url)
         .map_err(|_| StoreError::new(Fault::Gone, "the database URL is not one of Postgres"))?;
     Ok(options.application_name("cima").options(SETTINGS).disable_statement_logging())
+}
+
+/// Connects once, and says why that is not possible.
+pub(in crate::store) async fn reach(url: &str) -> Stored<()> {
+    let options = options(url)?;
+    let connection = read(options.connect()).await?;
+    read(connection.close()).await
 }
 
 /// A pool of at most `size` connections, of which `kept` are always open.

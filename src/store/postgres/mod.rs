@@ -24,6 +24,8 @@ use crate::error::Stored;
 /// # Errors
 /// When it cannot be reached, or its schema is older or newer than this program can run on.
 pub async fn open(url: &str, clock: Clock) -> Stored<Stores> {
+    // A pool only says that it waited in vain; this says why.
+    connect::reach(url).await?;
     let db = Database::new(url, clock.clone())?;
     migrate::check(&db.routine).await?;
     let fixes = db.for_fixes();
