@@ -16,6 +16,7 @@ mod readiness;
 mod redis;
 mod scaling;
 mod server;
+mod storm;
 
 /// The whole count with `CIMA_PROVE=1`, a tenth of it otherwise.
 fn count(whole: usize) -> usize {

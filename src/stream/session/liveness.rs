@@ -105,7 +105,7 @@ impl Session {
                 return;
             }
         }
-        if moment.at - self.liveness.pinged_at >= self.settings.heartbeat && !self.beat(moment) {
+        if moment.at - self.liveness.pinged_at >= self.settings.heartbeat && !self.beat(peers, moment) {
             return;
         }
         self.queue
@@ -114,7 +114,7 @@ impl Session {
     }
 
     /// A heartbeat; `false` if it was the last.
-    fn beat(&mut self, moment: &Moment) -> bool {
+    fn beat(&mut self, peers: Peers, moment: &Moment) -> bool {
         let heartbeat = self.settings.heartbeat;
         let silent = moment.at - self.liveness.heard_at > heartbeat * 2 + heartbeat / 2;
         if silent && self.liveness.unanswered >= 2 && self.window.is_empty() {
@@ -129,7 +129,8 @@ impl Session {
         self.liveness.pinged_at = moment.at;
         self.liveness.unanswered = self.liveness.unanswered.saturating_add(1);
         self.out(Output::Ping);
-        if self.reads() {
+        // Beside other nodes this one looks at the inboxes of all its sockets at once, and more often.
+        if self.reads() && peers == Peers::None {
             self.ask_inbox();
         }
         true

@@ -18,6 +18,9 @@ fn a_heartbeat_pings_and_looks_at_the_inbox() {
     assert_eq!(rig.wakes_in(), HEARTBEAT);
     // A tick for another reason is no heartbeat.
     assert!(rig.give(Input::Tick(Peers::None)).is_empty());
+    // Beside other nodes the node looks, for all sockets at once.
+    rig.give(Input::Beat);
+    assert_eq!(rig.tick(Peers::Heard), ["ping"]);
 }
 
 #[test]
