@@ -308,6 +308,7 @@ fn start_metrics(roles: Roles, tasks: &Tasks) {
         let alive = tokio::runtime::Handle::current().metrics().num_alive_tasks();
         metrics::gauge!("cima_tasks").set(alive as f64);
         metrics.run_upkeep();
+        telemetry::tell_left_out();
     });
 }
 

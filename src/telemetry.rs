@@ -1,8 +1,13 @@
 //! Logs and metrics. Neither carries a coordinate, a name, a handle or a token.
 
+mod limit;
+
+use limit::Limit;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use std::sync::OnceLock;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, fmt};
 
 /// How logs are written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
@@ -13,15 +18,27 @@ pub enum LogFormat {
     Json,
 }
 
-/// Starts logging to standard error. `filter` is a list such as `info,cima::stream=debug`.
+static LIMIT: OnceLock<Limit> = OnceLock::new();
+
+/// Starts logging to standard error. `filter` is a list such as `info,cima::stream=debug`. What one place in the code repeats
+/// is bounded.
 pub fn start_logs(format: LogFormat, filter: &str) {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let limit = LIMIT.get_or_init(Limit::default).clone();
+    let logs = tracing_subscriber::registry().with(filter).with(limit);
+    let lines = fmt::layer().with_writer(std::io::stderr);
     // An error means that a test has started them before.
     let _ = match format {
-        LogFormat::Text => logs.with_target(false).try_init(),
-        LogFormat::Json => logs.json().try_init(),
+        LogFormat::Text => logs.with(lines.with_target(false)).try_init(),
+        LogFormat::Json => logs.with(lines.json()).try_init(),
     };
+}
+
+/// Says how many log lines were left out because one place in the code repeated them.
+pub fn tell_left_out() {
+    if let Some(limit) = LIMIT.get() {
+        limit.tell();
+    }
 }
 
 /// Buckets of durations, seconds.

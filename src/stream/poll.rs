@@ -94,7 +94,9 @@ impl Poll {
                 false
             }
         };
-        let all = emergencies && self.look_at_inboxes().await && self.look_at_claims().await;
+        // One that cannot be read keeps none of the others from being looked at.
+        let (inboxes, claims) = (self.look_at_inboxes().await, self.look_at_claims().await);
+        let all = emergencies && inboxes && claims;
         if (lost && all) || (suspect && self.grants_at.elapsed() >= TRUSTED) {
             self.registry.hint_grants();
             self.grants_at = Instant::now();
