@@ -50,6 +50,9 @@ pub enum Notice {
     ExpiresSoon,
 }
 
+/// A contact who claims again so soon after their last claim is on it as before: nobody is told anew.
+const CLAIMED_AGAIN: Duration = Duration::from_secs(60);
+
 /// An emergency after a change, and what has to be told.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Next {
@@ -180,8 +183,20 @@ impl Emergency {
             // Said once more after the warning, it answers that.
             return self.warned.then(Vec::new);
         }
+        let told = self.claims.iter().any(|c| c.contact == contact && now < c.at + CLAIMED_AGAIN);
+        self.forget_dropped(contact);
         self.claims.push(Claim { contact, at: now, dropped_at: None });
-        Some(if self.apparent.is_none() { vec![Notice::Claimed(contact)] } else { vec![] })
+        Some(if self.apparent.is_none() && !told { vec![Notice::Claimed(contact)] } else { vec![] })
+    }
+
+    /// A contact who claims and takes it back in a loop leaves no more than their newest claim, and the one that an apparent
+    /// end found.
+    fn forget_dropped(&mut self, contact: UserId) {
+        let seen_at = self.apparent.map(|end| end.at);
+        self.claims.retain(|c| {
+            let dropped = c.dropped_at.is_some_and(|at| seen_at.is_none_or(|seen| at <= seen || seen < c.at));
+            c.contact != contact || !dropped
+        });
     }
 
     fn unclaim(&mut self, contact: UserId, now: Timestamp) -> Option<Vec<Notice>> {
@@ -296,6 +311,36 @@ mod tests {
             opened(10).emergency.apply(Command::End(EndWith::Cancel, Manner::Duress), after(2)).unwrap();
         assert_eq!(forced.emergency.state, State::Active);
         assert_eq!(forced.notices, vec![Notice::Raised, Notice::UnderDuress]);
+    }
+
+    #[test]
+    fn a_contact_who_claims_in_a_loop_leaves_one_claim_and_is_told_once() {
+        let contact = user(7);
+        let toggled = |mut e: Emergency, from: u64| {
+            let mut told = 0;
+            for n in 0..1_000 {
+                let at = T0 + Duration::from_secs(from) + Duration::from_millis(n);
+                for command in [Command::Claim(contact), Command::Unclaim(contact)] {
+                    let next = e.apply(command, at).unwrap();
+                    told += next.notices.len();
+                    e = next.emergency;
+                }
+            }
+            (e, told)
+        };
+        let (e, told) = toggled(opened(0).emergency, 1);
+        assert_eq!((e.claims.len(), told), (1, 1));
+        let later = e.apply(Command::Claim(contact), after(120)).unwrap();
+        assert_eq!(later.notices, vec![Notice::Claimed(contact)], "after a minute it is news again");
+        assert_eq!(later.emergency.claims.len(), 1);
+        // Whoever was shown an end goes on seeing who was on it then.
+        let forced =
+            later.emergency.apply(Command::End(EndWith::Resolve, Manner::Duress), after(130)).unwrap();
+        let (e, told) =
+            toggled(forced.emergency.apply(Command::Unclaim(contact), after(140)).unwrap().emergency, 150);
+        assert_eq!(told, 0);
+        let claims: Vec<Timestamp> = e.claims.iter().map(|claim| claim.at).collect();
+        assert_eq!(claims, [after(120), after(150) + Duration::from_millis(999)]);
     }
 
     fn command() -> impl Strategy<Value = Command> {
