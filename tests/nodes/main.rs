@@ -4,6 +4,7 @@
 
 #[path = "../support/database.rs"]
 mod database;
+mod ends;
 mod lane;
 mod ledger;
 mod listener;

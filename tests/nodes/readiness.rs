@@ -118,7 +118,7 @@ async fn a_node_waits_for_a_database_that_is_away_or_lets_it_not_in() {
     let site = Site::new(postgres.url().replace("cima@", "app@"), redis);
     let (address, other) = (free_address(), free_address());
     let base = format!("http://{address}");
-    let mut begun = site.begin("refused", "", &address);
+    let mut begun = site.begin("refused", &[], &address);
     waits(&mut begun, &base).await;
     query("ALTER ROLE app LOGIN").execute(&mut db).await.unwrap();
     drop(db);
@@ -127,7 +127,7 @@ async fn a_node_waits_for_a_database_that_is_away_or_lets_it_not_in() {
 
     postgres.stop();
     let base = format!("http://{other}");
-    let mut begun = site.begin("away", "", &other);
+    let mut begun = site.begin("away", &[], &other);
     waits(&mut begun, &base).await;
     postgres.start_again();
     let node = serves(begun, &base).await;

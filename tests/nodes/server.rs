@@ -34,20 +34,21 @@ impl Site {
 
     /// Another node, with a mechanism of recovery switched off.
     pub(crate) fn node_without(&self, name: &str, mechanism: &str) -> Server {
-        self.begin(name, mechanism, "127.0.0.1:0").serves()
+        self.begin(name, &[("CIMA_WITHOUT", mechanism)], "127.0.0.1:0").serves()
     }
 
-    /// Another node on this address, which may not be able to serve yet.
-    pub(crate) fn begin(&self, name: &str, mechanism: &str, listen: &str) -> Begun {
+    /// Another node on this address, which may not be able to serve yet, with these variables.
+    pub(crate) fn begin(&self, name: &str, variables: &[(&str, &str)], listen: &str) -> Begun {
         let path = |name: &str| -> PathBuf { self.folder.path().join(name) };
         let child = Command::new(env!("CARGO_BIN_EXE_cima"))
             .args(["--log", "warn", "serve", "--listen", listen, "--password-memory-kib", "64"])
-            .args(["--drain-s", "4", "--database-url", &self.database, "--redis-url", &self.redis])
+            .args(["--database-url", &self.database, "--redis-url", &self.redis])
             .arg("--signing-key-file")
             .arg(path("key.pem"))
             .arg("--data-dir")
             .arg(path(name))
-            .env("CIMA_WITHOUT", mechanism)
+            .env("CIMA_DRAIN_S", "4")
+            .envs(variables.iter().copied())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -85,11 +86,20 @@ impl Server {
     }
 
     /// Asks it to stop, and waits until it has: with 0, if everything was left whole.
-    pub(crate) async fn stop(mut self) {
-        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+    pub(crate) async fn stop(self) {
+        self.signal("TERM");
+        assert_eq!(self.ended().await, Some(0), "a node did not stop in order");
+    }
+
+    /// Asks it to stop; whoever asks twice does not wait.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
         assert!(sent.unwrap().success());
-        let ended = tokio::task::spawn_blocking(move || self.child.wait().unwrap()).await.unwrap();
-        assert_eq!(ended.code(), Some(0), "a node did not stop in order");
+    }
+
+    /// How it ended.
+    pub(crate) async fn ended(mut self) -> Option<i32> {
+        tokio::task::spawn_blocking(move || self.child.wait().unwrap()).await.unwrap().code()
     }
 
     /// The value of a metric without labels, or the sum of all that have some.
