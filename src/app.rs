@@ -304,6 +304,7 @@ fn start_metrics(roles: Roles, tasks: &Tasks) {
         metrics::gauge!("cima_role", "role" => role.word()).set(1.0);
     }
     let Some(metrics) = telemetry::metrics() else { return };
+    telemetry::begin_counting();
     tasks.every("metrics", Pace::of(METRICS).later(), move || async move {
         let alive = tokio::runtime::Handle::current().metrics().num_alive_tasks();
         metrics::gauge!("cima_tasks").set(alive as f64);

@@ -34,6 +34,36 @@ pub fn start_logs(format: LogFormat, filter: &str) {
     };
 }
 
+/// Counters without a label: each is there from the start, so that a first time is seen as a rise.
+const COUNTERS: [&str; 14] = [
+    "cima_check_ins_missed_total",
+    "cima_emergencies_opened_total",
+    "cima_fixes_expired_total",
+    "cima_fixes_recorded_total",
+    "cima_folds_lost_total",
+    "cima_journal_conflicts_total",
+    "cima_log_lines_left_out_total",
+    "cima_malformed_frames_total",
+    "cima_recorder_full_total",
+    "cima_router_lagged_total",
+    "cima_slow_consumers_total",
+    "cima_transitions_total",
+    "cima_zone_entries_total",
+    "cima_zone_window_failures_total",
+];
+/// What may not be taken (`cima_shed_total{what}`).
+const SHED: [&str; 2] = ["fix", "frame"];
+
+/// Begins to count at zero.
+pub fn begin_counting() {
+    for name in COUNTERS {
+        metrics::counter!(name).increment(0);
+    }
+    for what in SHED {
+        metrics::counter!("cima_shed_total", "what" => what).increment(0);
+    }
+}
+
 /// Says how many log lines were left out because one place in the code repeated them.
 pub fn tell_left_out() {
     if let Some(limit) = LIMIT.get() {

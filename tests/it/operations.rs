@@ -22,6 +22,24 @@ async fn a_node_says_that_it_lives_and_can_take_an_sos() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_may_be_counted_is_there_at_zero_from_the_start() {
+    let node = TestNode::start().await;
+    let metrics = get(&node, "/metrics").await.text;
+    for line in [
+        "cima_shed_total{what=\"fix\"}",
+        "cima_shed_total{what=\"frame\"}",
+        "cima_slow_consumers_total",
+        "cima_log_lines_left_out_total",
+        "cima_ready",
+    ] {
+        assert!(
+            metrics.lines().any(|l| l.strip_prefix(line).is_some_and(|rest| rest.starts_with(' '))),
+            "{line}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn metrics_count_without_a_coordinate_a_handle_or_an_id() {
     let node = TestNode::start().await;
     let ada = node.person("Metrica").await;
