@@ -128,8 +128,10 @@ pub(crate) async fn a_change_is_made_from_the_version_it_names(w: &World) {
     assert_eq!(w.inbox(bob).await.len(), 1, "a refused change tells nothing");
 
     let dropped = apply(w, &claimed, Command::Unclaim(bob), 1).await;
+    assert!(dropped.claims[0].dropped_at.is_some());
+    assert_eq!(w.alerts.emergency(first.id).await.unwrap(), Some(dropped.clone()));
     let claimed = apply(w, &dropped, Command::Claim(bob), 1).await;
-    assert_eq!(claimed.claims.len(), 2);
+    assert_eq!(claimed.claims.len(), 1, "it takes the place of the one that was dropped");
     assert_eq!(w.alerts.emergency(first.id).await.unwrap(), Some(claimed.clone()));
     let ended = claimed.apply(end(Manner::True), after(9)).unwrap().emergency;
     let change = Change { emergency: &ended, joined: None, alerts: std::slice::from_ref(&draft) };
