@@ -91,7 +91,7 @@ impl Server {
         assert_eq!(self.ended().await, Some(0), "a node did not stop in order");
     }
 
-    /// Asks it to stop; whoever asks twice does not wait.
+    /// Sends it a signal: `TERM`, `KILL`.
     pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
         assert!(sent.unwrap().success());
