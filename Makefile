@@ -1,6 +1,6 @@
 # What people do with this repository. `make test` and `make demo` need nothing but Rust to begin with.
 
-.PHONY: help demo test prove load lint serve
+.PHONY: help demo test prove faults load lint serve
 
 help: ## what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -16,6 +16,10 @@ test: ## every test; sets up by itself what it needs
 
 prove: ## every test with the long proofs at their full counts
 	CIMA_PROVE=1 tests/run.sh
+
+faults: ## the table of faults in README.md, played anew; some 25 minutes
+	cargo build --release --workspace
+	tests/backends.sh target/release/cima-rig --full --write README.md
 
 load: ## cima beside a bare sink: latency, memory and throughput; some 7 minutes
 	cargo build --release --workspace

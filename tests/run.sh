@@ -21,7 +21,7 @@ python3 -c 'import ensurepip' 2>/dev/null || { apt-get update -qq; apt-get insta
 
 make lint
 tests/k8s/run.sh
-cargo build --quiet --bin cima
+cargo build --quiet --workspace --bins
 
 # The contract, spoken by clients and checked by validators that nobody here wrote the libraries of.
 folder=$(mktemp -d)
@@ -57,7 +57,15 @@ else
     cargo test --workspace --no-fail-fast 2>&1 | tee "$folder/embedded" || code=1
     CIMA_TEST_BACKEND=postgres cargo test --no-fail-fast --test it -- --skip _in_files 2>&1 | tee "$folder/scaled" || code=1
 fi
+# Faults, played on real processes: a tenth of the counts, or all of it.
+if [ -n "${CIMA_PROVE:-}" ]; then
+    cargo build --quiet --release --workspace
+    target/release/cima-rig --full --write README.md 2>&1 | tee "$folder/faults" || code=1
+else
+    target/debug/cima-rig 2>&1 | tee "$folder/faults" || code=1
+fi
 ran() { grep -E "^( +Summary|test result:)" "$1" | sed 's/^ */  /'; }
 echo "on the embedded store (the stores' contract on both):"; ran "$folder/embedded"
 echo "on PostgreSQL and Redis:"; ran "$folder/scaled"
+echo "faults:"; tail -1 "$folder/faults" | sed 's/^/  /'
 exit $code

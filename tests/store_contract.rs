@@ -9,8 +9,6 @@
 mod alerts;
 #[path = "store_contract/check_ins.rs"]
 mod check_ins;
-#[path = "support/database.rs"]
-mod database;
 #[path = "store_contract/emergencies.rs"]
 mod emergencies;
 #[path = "store_contract/fixes.rs"]

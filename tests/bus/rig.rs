@@ -1,9 +1,6 @@
 //! A proxy in front of a test's own Redis, which can go silent.
 
-#[path = "../support/redis.rs"]
-mod server;
-
-pub(crate) use server::Redis;
+pub(crate) use cima_rig::redis::Redis;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};

@@ -1,8 +1,8 @@
 //! The foreign clients of `tests/clients` against five processes, one for each role and a second for tracking: the phone on
 //! one of these, the contact on the other. `tests/cluster/run.sh` runs it; the clients need Python and Node.
 
-use crate::front::Front;
 use crate::rig::{Shared, services};
+use cima_rig::front::Front;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

@@ -4,11 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a server that does not answer has failed the test")]
 
 mod clients;
-#[path = "../support/database.rs"]
-mod database;
 mod elsewhere;
 mod emergencies;
-mod front;
 mod refusals;
 mod rig;
 mod story;

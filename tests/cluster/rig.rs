@@ -1,7 +1,5 @@
 //! A cluster of one's own, and people who speak to its front.
 
-use crate::database;
-use crate::front::Front;
 use cima::app::Node;
 use cima::bus::Event;
 use cima::client::{Answer, Api, Session, Socket, fix};
@@ -9,6 +7,8 @@ use cima::clock::Clock;
 use cima::config::Config;
 use cima::identity::SigningKey;
 use cima::runtime::detach;
+use cima_rig::database;
+use cima_rig::front::Front;
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

@@ -1,7 +1,6 @@
 //! A node of one's own, people on it, and counts that `CIMA_PROVE=1` makes whole.
 
-#[path = "../support/database.rs"]
-pub(crate) mod database;
+pub(crate) use cima_rig::database;
 
 use cima::app::Node;
 use cima::client::{Answer, Api, Session, Socket};

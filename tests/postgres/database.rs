@@ -1,8 +1,5 @@
 //! What every test begins with.
 
-#[path = "../support/database.rs"]
-mod server;
-
 use cima::clock::{Clock, Timestamp};
 use cima::store::postgres;
 use sqlx::PgConnection;
@@ -17,13 +14,13 @@ pub(crate) struct Fresh {
 }
 
 pub(crate) async fn fresh() -> Fresh {
-    Fresh { url: server::fresh().await }
+    Fresh { url: cima_rig::database::fresh().await }
 }
 
 impl Fresh {
     /// A connection beside the store's.
     pub(crate) async fn connect(&self) -> PgConnection {
-        server::connect(&self.url).await
+        cima_rig::database::connect(&self.url).await
     }
     /// The store.
     pub(crate) async fn open(&self) -> postgres::Stores {

@@ -1,9 +1,10 @@
 //! Postgres: each test has a database of its own on the private server of the test run.
 
-use crate::{Backend, Stores, World, database};
+use crate::{Backend, Stores, World};
 use async_trait::async_trait;
 use cima::clock::Clock;
 use cima::store::postgres;
+use cima_rig::database;
 use sqlx::{Connection, PgConnection, query_scalar};
 use std::sync::Mutex;
 use std::time::Duration;

@@ -6,8 +6,9 @@ use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 /// A running server, empty but for cima's schema.
-pub(crate) struct Postgres {
+pub struct Postgres {
     port: u16,
+    fsync: &'static str,
     folder: TempDir,
     programs: PathBuf,
 }
@@ -22,11 +23,21 @@ fn programs() -> PathBuf {
 }
 
 impl Postgres {
-    pub(crate) async fn start() -> Self {
+    /// One that forgets what a crash of the machine would take.
+    pub async fn start() -> Self {
+        Self::start_with("off").await
+    }
+
+    /// One that says that it has written what it has written, as in use.
+    pub async fn start_lasting() -> Self {
+        Self::start_with("on").await
+    }
+
+    async fn start_with(fsync: &'static str) -> Self {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = free.local_addr().unwrap().port();
         drop(free);
-        let postgres = Self { port, folder: TempDir::new().unwrap(), programs: programs() };
+        let postgres = Self { port, fsync, folder: TempDir::new().unwrap(), programs: programs() };
         if is_root() {
             // It refuses to run as root.
             let id = |flag: &str| {
@@ -42,17 +53,18 @@ impl Postgres {
     }
 
     /// Starts the server; it has to be stopped.
-    pub(crate) fn start_again(&self) {
+    pub fn start_again(&self) {
         let options = format!(
-            "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories={} -c fsync=off",
+            "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories={} -c fsync={} -c max_connections=300 -c logging_collector=off",
             self.port,
-            self.folder.path().display()
+            self.folder.path().display(),
+            self.fsync
         );
-        self.run("pg_ctl", &["-w", "-o", &options, "start"]);
+        self.run("pg_ctl", &["-w", "-l", &self.log_file(), "-o", &options, "start"]);
     }
 
     /// Stops the server as a crash does.
-    pub(crate) fn stop(&self) {
+    pub fn stop(&self) {
         self.run("pg_ctl", &["-m", "immediate", "-w", "stop"]);
     }
 
@@ -74,8 +86,23 @@ impl Postgres {
         self.folder.path().join("data")
     }
 
-    pub(crate) fn url(&self) -> String {
-        format!("postgres://cima@127.0.0.1:{}/postgres", self.port)
+    fn log_file(&self) -> String {
+        self.folder.path().join("log").display().to_string()
+    }
+
+    /// What it has logged so far.
+    pub fn logged(&self) -> String {
+        std::fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Its database.
+    pub fn url(&self) -> String {
+        format!("postgres://cima@{}/postgres", self.address())
     }
 
     fn postmaster(&self) -> u32 {
@@ -84,7 +111,7 @@ impl Postgres {
     }
 
     /// Freezes (`STOP`) or wakes (`CONT`) the server with all its processes: connections stay open, nothing answers.
-    pub(crate) fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         let postmaster = self.postmaster();
         let send = |process: &str| {
             let sent =

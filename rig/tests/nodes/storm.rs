@@ -1,10 +1,10 @@
 //! Many idle sockets cost the database little, also in the moment after Redis was away.
 
 use crate::count;
-use crate::database;
-use crate::redis::Redis;
-use crate::server::{Server, Site};
 use cima::client::{Session, Socket};
+use cima_rig::database;
+use cima_rig::node::{Server, Site};
+use cima_rig::redis::Redis;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use sqlx::{PgConnection, query, query_scalar};
@@ -62,7 +62,7 @@ async fn away(without: &str, sockets: usize) -> (f64, i64, Duration) {
     let all = idle(&node, sockets).await;
     let (mut phone, mut contact) =
         (api.stream(&ada.access).await.unwrap(), api.stream(&bo.access).await.unwrap());
-    let mut db = database::connect(&site.database).await;
+    let mut db = database::connect(site.database()).await;
 
     let (start, began) = (transactions(&mut db).await, Instant::now());
     let before = transactions(&mut db).await;

@@ -1,12 +1,12 @@
 //! Nodes come and go under streaming phones: nothing acked is lost or doubled, and what happened is what would have
 //! happened on one node.
 
-use crate::database;
-use crate::ledger::{self, Happened};
-use crate::phone::{self, Phone, written};
-use crate::server::Site;
 use crate::{count, proving};
 use cima::client::{Api, Session};
+use cima_rig::database;
+use cima_rig::ledger::{self, Happened};
+use cima_rig::node::Site;
+use cima_rig::phone::{self, Phone, written};
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use sqlx::Connection;
@@ -40,7 +40,7 @@ async fn replayed(phones: &[Phone]) -> Vec<Vec<Happened>> {
         let taken = api.post("/v1/locations", &phone.session.access, json!({"fixes": fixes})).await.unwrap();
         assert_eq!(taken.ok().unwrap()["accepted"], fixes.len());
     }
-    let mut db = database::connect(&site.database).await;
+    let mut db = database::connect(site.database()).await;
     let mut happened = Vec::new();
     for (phone, there) in alone.iter().zip(phones) {
         let last = Some(phone::last_passage(there.last()));
@@ -68,7 +68,7 @@ async fn scaled_up_and_down_under_load_nothing_is_lost_or_doubled() {
         let nodes = nodes.subscribe();
         streams.spawn(async move {
             let pause = Duration::from_millis(pause + 7 * (n as u64 % 50));
-            phone.stream(nodes, n as u64 + 1, pause, end).await;
+            phone.stream(nodes, n as u64 + 1, pause, || Instant::now() >= end).await;
             (n, phone)
         });
     }
@@ -95,7 +95,7 @@ async fn scaled_up_and_down_under_load_nothing_is_lost_or_doubled() {
     );
     assert!(closes.contains_key(&1012) && closes.contains_key(&4409), "moves were provoked: {closes:?}");
 
-    let mut db = database::connect(&site.database).await;
+    let mut db = database::connect(site.database()).await;
     let expected = replayed(&phones).await;
     let (mut happened, mut told) = (0, 0);
     for (phone, expected) in phones.iter().zip(&expected) {

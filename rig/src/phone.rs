@@ -1,5 +1,6 @@
 //! Phones that keep what is not acked, come back when they are sent away, and now and then just change the network.
 
+use crate::dice::Dice;
 use cima::client::{Api, Heard, Session, Socket, fix, fixes};
 use cima::clock::{Clock, Timestamp};
 use serde_json::{Value, json};
@@ -14,36 +15,49 @@ const HOME: (f64, f64) = (48.2, 16.4);
 const AWAY: f64 = 48.21;
 /// Fixes on one side of the fence.
 const SIDE: i64 = 7;
+/// Fixes of one frame when what was not acked is sent again.
+const AGAIN: usize = 50;
+/// Without an ack for so long, what was sent is sent again.
+const STALLED: Duration = Duration::from_secs(2);
 /// One in so many fixes is followed by a change of the network.
 const CHANGES: u64 = 25;
 
 /// Somebody with a phone and a fence, and how their day went.
-pub(crate) struct Phone {
-    pub(crate) session: Session,
+pub struct Phone {
+    /// Who, on what.
+    pub session: Session,
     /// Every fix sent, by number.
-    pub(crate) sent: BTreeMap<i64, Timestamp>,
+    pub sent: BTreeMap<i64, Timestamp>,
     /// The highest number up to which all were acked.
-    pub(crate) acked: i64,
+    pub acked: i64,
     /// Changes the network now and then.
-    pub(crate) restless: bool,
+    pub restless: bool,
+    /// Fixes in one frame.
+    pub batch: usize,
+    /// Goes in and out of the fence.
+    pub roams: bool,
+    /// How often the server said that it takes no more fixes now.
+    pub pushed_back: usize,
+    /// How often it asked to slow down.
+    pub slowed: usize,
     /// How often it connected.
-    pub(crate) connections: usize,
+    pub connections: usize,
     /// Close codes it was given, with their counts.
-    pub(crate) closes: BTreeMap<u16, usize>,
+    pub closes: BTreeMap<u16, usize>,
 }
 
 /// Where a fix of this number is taken.
-pub(crate) fn place(seq: i64) -> (f64, f64) {
+pub fn place(seq: i64) -> (f64, f64) {
     if seq / SIDE % 2 == 0 { (AWAY, HOME.1) } else { HOME }
 }
 
 /// The fix at which somebody was last seen to come or go, of so many.
-pub(crate) fn last_passage(last: i64) -> i64 {
+pub fn last_passage(last: i64) -> i64 {
     (last / SIDE * SIDE).max(1)
 }
 
 /// Somebody with a fence around their home, whose contact is told of both ways.
-pub(crate) async fn person(api: &Api, n: usize, contact: &(Session, String)) -> Phone {
+pub async fn person(api: &Api, n: usize, contact: &(Session, String)) -> Phone {
     let session = api.sign_up(&format!("person{n}"), "Person").await.unwrap();
     let shape = json!({"type": "Circle", "center": [HOME.1, HOME.0], "radius_m": 200.0});
     let fence = json!({"name": "home", "shape": shape, "triggers": ["enter", "exit"], "cooldown_s": 0});
@@ -54,39 +68,39 @@ pub(crate) async fn person(api: &Api, n: usize, contact: &(Session, String)) -> 
         sent: BTreeMap::new(),
         acked: 0,
         restless: true,
+        batch: 1,
+        roams: true,
+        pushed_back: 0,
+        slowed: 0,
         connections: 0,
         closes: BTreeMap::new(),
     }
 }
 
 impl Phone {
-    /// Streams a fix each `pause` to any of the nodes, until `end`; then until all is acked.
-    pub(crate) async fn stream(
+    /// Streams a frame each `pause` to any of the nodes, until it is over; then until all is acked.
+    pub async fn stream(
         &mut self,
         mut nodes: watch::Receiver<Vec<String>>,
         seed: u64,
         pause: Duration,
-        end: Instant,
+        over: impl Fn() -> bool,
     ) {
-        let mut dice = seed;
-        let mut roll = move |sides: u64| {
-            dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (dice >> 33) % sides
-        };
+        let mut dice = Dice::new(seed);
         let (restless, mut left) = (self.restless, JoinSet::new());
-        while Instant::now() < end || self.acked < self.last() {
+        while !over() || self.acked < self.last() {
             let node = {
                 let nodes = nodes.borrow_and_update();
-                nodes[usize::try_from(roll(nodes.len() as u64)).unwrap()].clone()
+                dice.pick(&nodes).clone()
             };
             let Ok(mut socket) = Api::new(node).unwrap().stream(&self.session.access).await else {
-                tokio::time::sleep(Duration::from_millis(50 + roll(100))).await;
+                tokio::time::sleep(Duration::from_millis(50 + dice.roll(100))).await;
                 continue;
             };
             self.connections += 1;
-            let stays = self.on(&mut socket, pause, end, || restless && roll(CHANGES) == 0).await;
+            let stays = self.on(&mut socket, pause, &over, || restless && dice.roll(CHANGES) == 0).await;
             // A change of the network may leave the old connection open at the other end.
-            if stays && roll(2) == 0 {
+            if stays && dice.roll(2) == 0 {
                 left.spawn(closed(socket));
             }
         }
@@ -95,8 +109,34 @@ impl Phone {
         }
     }
 
-    pub(crate) fn last(&self) -> i64 {
+    /// The number of its newest fix.
+    pub fn last(&self) -> i64 {
         self.sent.last_key_value().map_or(0, |(seq, _)| *seq)
+    }
+
+    /// The fix that is taken next, now; times differ by a millisecond at least.
+    pub fn next_fix(&mut self, now: Timestamp) -> Value {
+        let seq = self.last() + 1;
+        let after = self.sent.last_key_value().map_or(now, |(_, at)| *at + Duration::from_millis(1));
+        self.sent.insert(seq, now.max(after));
+        self.written(seq, now.max(after))
+    }
+
+    fn written(&self, seq: i64, at: Timestamp) -> Value {
+        let (lat, lon) = if self.roams { place(seq) } else { HOME };
+        fix(seq, lat, lon, at)
+    }
+
+    /// Sends the first of what is not acked again, as much of it as the server holds, up to the number that this returns;
+    /// nothing if the connection is gone.
+    async fn again(&self, socket: &mut Socket, window: usize) -> Option<i64> {
+        let open: Vec<(i64, Timestamp)> =
+            self.sent.range(self.acked + 1..).take(window).map(|(seq, at)| (*seq, *at)).collect();
+        for frame in open.chunks(AGAIN) {
+            let frame: Vec<Value> = frame.iter().map(|(seq, at)| self.written(*seq, *at)).collect();
+            socket.send(&fixes(&frame)).await.ok()?;
+        }
+        Some(open.last().map_or(self.acked, |(seq, _)| *seq))
     }
 
     /// On one connection, until it ends (`false`), the phone changes the network or has nothing left (`true`).
@@ -104,28 +144,33 @@ impl Phone {
         &mut self,
         socket: &mut Socket,
         pause: Duration,
-        end: Instant,
+        over: &impl Fn() -> bool,
         mut changes: impl FnMut() -> bool,
     ) -> bool {
         let Ok(welcome) = socket.wait("welcome").await else { return false };
         self.acked = self.acked.max(welcome["last_seq"].as_i64().unwrap());
-        let again: Vec<Value> =
-            self.sent.range(self.acked + 1..).map(|(seq, at)| written(*seq, *at)).collect();
-        for frame in again.chunks(50) {
-            if socket.send(&fixes(frame)).await.is_err() {
-                return false;
-            }
-        }
-        let mut next = Instant::now() + pause;
+        let window = welcome["window"].as_u64().map_or(AGAIN, |window| usize::try_from(window).unwrap());
+        let Some(mut asked) = self.again(socket, window).await else { return false };
+        let (mut next, mut progress) = (Instant::now() + pause, Instant::now());
         loop {
+            // What was pushed back is sent again when nothing else comes any more, or it is over.
+            let stalled = progress.elapsed() > STALLED || (over() && self.acked >= asked);
+            if self.acked < self.last() && stalled {
+                progress = Instant::now();
+                let Some(again) = self.again(socket, window).await else { return false };
+                asked = again;
+            }
             tokio::select! {
                 heard = socket.hear() => match heard {
                     Heard::Frame(frame) if frame["type"] == "acked" => {
                         self.acked = self.acked.max(frame["seq"].as_i64().unwrap());
-                        if Instant::now() >= end && self.acked >= self.last() {
+                        progress = Instant::now();
+                        if over() && self.acked >= self.last() {
                             return true;
                         }
                     }
+                    Heard::Frame(frame) if frame["code"] == "rate_limited" => self.pushed_back += 1,
+                    Heard::Frame(frame) if frame["type"] == "slow_down" => self.slowed += 1,
                     Heard::Frame(frame) => {
                         assert!(!["rejected", "error"].contains(&frame["type"].as_str().unwrap()), "{frame}");
                     }
@@ -137,15 +182,15 @@ impl Phone {
                 },
                 () = tokio::time::sleep_until(next) => {
                     next += pause;
-                    if Instant::now() >= end {
+                    if over() {
                         if self.acked >= self.last() {
                             return true;
                         }
                         continue;
                     }
-                    let (seq, now) = (self.last() + 1, Clock::system().now());
-                    self.sent.insert(seq, now);
-                    if socket.send(&fixes(&[written(seq, now)])).await.is_err() {
+                    let now = Clock::system().now();
+                    let frame: Vec<Value> = (0..self.batch).map(|_| self.next_fix(now)).collect();
+                    if socket.send(&fixes(&frame)).await.is_err() {
                         return false;
                     }
                     if changes() {
@@ -171,7 +216,8 @@ async fn closed(mut socket: Socket) -> Option<u16> {
     tokio::time::timeout(Duration::from_secs(10), heard).await.ok().flatten()
 }
 
-pub(crate) fn written(seq: i64, at: Timestamp) -> Value {
+/// A fix of this number as a phone that roams writes it.
+pub fn written(seq: i64, at: Timestamp) -> Value {
     let (lat, lon) = place(seq);
     fix(seq, lat, lon, at)
 }

@@ -9,7 +9,7 @@ use std::str::FromStr;
 const TEMPLATE: &str = "cima_template";
 
 /// The address of a new database that has the schema. It goes with its server.
-pub(crate) async fn fresh() -> String {
+pub async fn fresh() -> String {
     let mut admin = admin().await;
     query("SELECT pg_advisory_lock(7313)").execute(&mut admin).await.unwrap();
     let known = query_scalar::<_, bool>("SELECT EXISTS (SELECT 1 FROM pg_database WHERE datname = $1)");
@@ -31,12 +31,12 @@ pub(crate) async fn fresh() -> String {
 }
 
 /// A connection to a database beside cima's.
-pub(crate) async fn connect(url: &str) -> PgConnection {
+pub async fn connect(url: &str) -> PgConnection {
     PgConnectOptions::from_str(url).unwrap().connect().await.unwrap()
 }
 
 /// A connection to the server, as its superuser.
-pub(crate) async fn admin() -> PgConnection {
+pub async fn admin() -> PgConnection {
     connect(&server()).await
 }
 
@@ -46,7 +46,7 @@ fn server() -> String {
 }
 
 /// Where a database of that server is.
-pub(crate) fn address(database: &str) -> String {
+pub fn address(database: &str) -> String {
     let server = server();
     let (server, _) = server.rsplit_once('/').expect("a URL with a database");
     format!("{server}/{database}")

@@ -1,6 +1,6 @@
 //! A migration beside a dump keeps no emergency out.
 
-use crate::database;
+use cima_rig::database;
 use sqlx::migrate::Migrator;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, query, query_scalar};
 use std::path::Path;
@@ -22,7 +22,7 @@ async fn of_the_first_step() -> String {
     query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut admin).await.unwrap();
     let url = database::address(&name);
     let (steps, first) = (TempDir::new().unwrap(), "0001_cima.sql");
-    let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/postgres");
+    let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations/postgres");
     std::fs::copy(all.join(first), steps.path().join(first)).unwrap();
     let mut db = database::connect(&url).await;
     Migrator::new(steps.path()).await.unwrap().run_direct(None, &mut db, false).await.unwrap();
@@ -41,7 +41,7 @@ async fn kept_out(without: &str) -> (Duration, bool) {
     assert_eq!(version(&mut writer).await, 1);
     let mut reading = dump.begin().await.unwrap();
     query("LOCK TABLE alerts IN ACCESS SHARE MODE").execute(&mut *reading).await.unwrap();
-    let mut migrate = Command::new(env!("CARGO_BIN_EXE_cima"))
+    let mut migrate = Command::new(cima_rig::node::program())
         .args(["migrate", "--database-url", &url])
         .env("CIMA_WITHOUT", without)
         .stdout(Stdio::null())

@@ -9,14 +9,16 @@ use tokio::time::Instant;
 const DEADLINE: Duration = Duration::from_secs(15);
 
 /// A `redis-server` that keeps nothing on disk.
-pub(crate) struct Redis {
+pub struct Redis {
     child: Child,
-    pub(crate) port: u16,
+    /// Where it listens.
+    pub port: u16,
     folder: TempDir,
 }
 
 impl Redis {
-    pub(crate) async fn start() -> Self {
+    /// An empty one.
+    pub async fn start() -> Self {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = free.local_addr().unwrap().port();
         drop(free);
@@ -27,8 +29,14 @@ impl Redis {
         redis
     }
 
-    pub(crate) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+    /// Where it listens.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Its address as a setting.
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.address())
     }
 
     async fn answers(&self) {
@@ -40,19 +48,20 @@ impl Redis {
         }
     }
 
-    pub(crate) fn kill(&mut self) {
+    /// Kills it.
+    pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
     /// Starts it again, with nothing in it.
-    pub(crate) async fn start_empty(&mut self) {
+    pub async fn start_empty(&mut self) {
         self.child = spawn(self.port, &self.folder);
         self.answers().await;
     }
 
     /// Stops (`STOP`) or wakes (`CONT`) the process: its connections stay open and nothing answers.
-    pub(crate) fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
         assert!(sent.unwrap().success());
     }

@@ -2,21 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a server that does not answer has failed the test")]
 
-#[path = "../support/database.rs"]
-mod database;
 mod ends;
 mod lane;
-mod ledger;
-mod listener;
 mod migrating;
 mod outage;
-mod phone;
-mod postgres;
 mod readiness;
-#[path = "../support/redis.rs"]
-mod redis;
 mod scaling;
-mod server;
 mod storm;
 
 /// The whole count with `CIMA_PROVE=1`, a tenth of it otherwise.

@@ -1,15 +1,16 @@
 //! A backend that dies, hangs or forgets, under load.
 
-use crate::ledger;
-use crate::listener::Listener;
-use crate::phone::{self, Phone, last_passage};
-use crate::postgres::Postgres;
-use crate::redis::Redis;
+use crate::proving;
 use crate::scaling::contact;
-use crate::server::{Server, Site};
-use crate::{database, proving};
 use cima::client::Session;
 use cima::clock::Clock;
+use cima_rig::database;
+use cima_rig::ledger;
+use cima_rig::listener::Listener;
+use cima_rig::node::{Server, Site};
+use cima_rig::phone::{self, Phone, last_passage};
+use cima_rig::postgres::Postgres;
+use cima_rig::redis::Redis;
 use serde_json::json;
 use sqlx::{Connection, query_scalar};
 use std::collections::BTreeMap;
@@ -38,7 +39,7 @@ impl Load {
             phone.restless = false;
             let nodes = nodes.clone();
             streams.spawn(async move {
-                phone.stream(nodes, n as u64 + 1, Duration::from_millis(300), end).await;
+                phone.stream(nodes, n as u64 + 1, Duration::from_millis(300), || Instant::now() >= end).await;
                 phone
             });
         }
@@ -53,7 +54,7 @@ impl Load {
 
 /// Each fix is there once, each passage was found, and each was told once: also to the contact's app.
 async fn is_whole(site: &Site, phones: &[Phone], listener: &Listener) {
-    let mut db = database::connect(&site.database).await;
+    let mut db = database::connect(site.database()).await;
     let mut all = 0;
     for phone in phones {
         let once: BTreeMap<i64, i64> = phone.sent.keys().map(|seq| (*seq, 1)).collect();
@@ -192,7 +193,7 @@ async fn postgres_may_hang() {
     assert!(phones.iter().all(|p| p.closes.is_empty() && p.connections == 1), "sockets stay up");
     is_whole(&site, &phones, &listener).await;
     assert_eq!(listener.heard().closes, 0, "sockets stay up");
-    let mut db = database::connect(&site.database).await;
+    let mut db = database::connect(site.database()).await;
     let once = "SELECT count(*) FROM emergencies";
     assert_eq!(query_scalar::<_, i64>(once).fetch_one(&mut db).await.unwrap(), 1);
     db.close().await.unwrap();

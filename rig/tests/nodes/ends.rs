@@ -1,7 +1,7 @@
 //! How a node ends, what goes on after it, and what it shows to whom.
 
-use crate::server::{Server, Site};
 use cima::client::{Session, Socket};
+use cima_rig::node::{Launch, Server, Site};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
@@ -54,7 +54,7 @@ async fn a_countdown_outlives_a_killed_node_and_fires_once() {
 async fn a_second_signal_ends_at_once() {
     let site = Site::fresh().await;
     // Its drain would take a minute.
-    let node = site.begin("node", &[("CIMA_DRAIN_S", "60")], "127.0.0.1:0").serves();
+    let node = site.launch("node", &Launch::default().with("CIMA_DRAIN_S", "60")).serves();
     let (ada, _) = pair(&node, "signal").await;
     let mut socket = stream(&node, &ada).await;
     node.signal("TERM");
@@ -72,7 +72,7 @@ async fn with_an_admin_address_metrics_and_details_are_only_there() {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         free.local_addr().unwrap().to_string()
     };
-    let node = site.begin("node", &[("CIMA_ADMIN_LISTEN", &admin)], "127.0.0.1:0").serves();
+    let node = site.launch("node", &Launch::default().with("CIMA_ADMIN_LISTEN", &admin)).serves();
     let get = async |url: String| reqwest::get(url).await.unwrap();
     assert_eq!(get(format!("{}/metrics", node.base)).await.status(), 404);
     let public: Value =

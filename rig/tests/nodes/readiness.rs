@@ -1,17 +1,14 @@
 //! Readiness says whether this node can take an SOS now, and follows what happens within five seconds.
 
-use crate::database;
-use crate::postgres::Postgres;
-use crate::server::{Begun, Server, Site};
 use cima::client::{Api, Session};
+use cima_rig::database;
+use cima_rig::node::{Begun, Launch, Server, Site};
+use cima_rig::postgres::Postgres;
 use serde_json::json;
 use sqlx::{AssertSqlSafe, query};
 use std::fs::{File, remove_file};
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
-use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
 /// For readiness to follow.
@@ -101,7 +98,7 @@ async fn waits(begun: &mut Begun, base: &str) {
     let raised = reqwest::Client::new().post(format!("{base}/v1/emergencies")).send().await.unwrap();
     assert_eq!(raised.status().as_u16(), 503);
     assert!(raised.headers().contains_key("retry-after"));
-    assert!(begun.0.try_wait().unwrap().is_none(), "it ended");
+    assert!(begun.child.try_wait().unwrap().is_none(), "it ended");
 }
 
 async fn serves(begun: Begun, base: &str) -> Server {
@@ -118,7 +115,7 @@ async fn a_node_waits_for_a_database_that_is_away_or_lets_it_not_in() {
     let site = Site::new(postgres.url().replace("cima@", "app@"), redis);
     let (address, other) = (free_address(), free_address());
     let base = format!("http://{address}");
-    let mut begun = site.begin("refused", &[], &address);
+    let mut begun = site.launch("refused", &Launch::default().on(&address));
     waits(&mut begun, &base).await;
     query("ALTER ROLE app LOGIN").execute(&mut db).await.unwrap();
     drop(db);
@@ -127,7 +124,7 @@ async fn a_node_waits_for_a_database_that_is_away_or_lets_it_not_in() {
 
     postgres.stop();
     let base = format!("http://{other}");
-    let mut begun = site.begin("away", &[], &other);
+    let mut begun = site.launch("away", &Launch::default().on(&other));
     waits(&mut begun, &base).await;
     postgres.start_again();
     let node = serves(begun, &base).await;
@@ -136,26 +133,13 @@ async fn a_node_waits_for_a_database_that_is_away_or_lets_it_not_in() {
     node.stop().await;
 }
 
-/// A node whose data folder is a small disk of its own, which nobody else sees.
-fn on_a_small_disk(folder: &Path) -> Server {
-    let serve = r#"mount -t tmpfs -o size=12m tmpfs "$1" && exec "$2" --log error serve --listen 127.0.0.1:0 --password-memory-kib 64 --data-dir "$1/data""#;
-    let child = Command::new("unshare")
-        .args(["--map-root-user", "--mount", "sh", "-c", serve, "sh"])
-        .args([folder, Path::new(env!("CARGO_BIN_EXE_cima"))])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    Begun(child).serves()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_is_not_ready_while_its_disk_is_full() {
-    let folder = TempDir::new().unwrap();
-    let node = on_a_small_disk(folder.path());
+    let site = Site::embedded();
+    let node = site.launch("node", &Launch::default().on_a_small_disk(12)).serves();
     let ada = node.api().sign_up("ada_full", "Ada").await.unwrap();
     follows("at the start", &node.base, true).await;
-    // Its disk, seen from outside.
-    let filler: PathBuf = format!("/proc/{}/root{}/filler", node.pid(), folder.path().display()).into();
+    let filler = node.file_on_its_disk("filler");
     let mut file = File::create(&filler).unwrap();
     for size in [1 << 16, 1] {
         while file.write_all(&vec![7; size]).is_ok() {}

@@ -1,10 +1,10 @@
 //! From the frame of a raise to the frame of its alert nothing waits for a routine call, on the socket or in the store.
 
-use crate::database;
-use crate::server::{Server, Site};
 use cima::client::{Session, Socket, fix, fixes};
 use cima::clock::Clock;
 use cima::runtime::detach;
+use cima_rig::database;
+use cima_rig::node::{Server, Site};
 use serde_json::{Value, json};
 use sqlx::{Connection, query};
 use std::time::Duration;
@@ -35,14 +35,14 @@ async fn raised_while_routine_calls_hang(without: &str) -> (bool, bool) {
     api.link(&ada, &bo, "bo_l", &["alerts", "emergency_location"]).await.unwrap();
     let (mut phone, mut contact) = (stream(&node, &ada).await, stream(&node, &bo).await);
 
-    let mut stranger = database::connect(&site.database).await;
+    let mut stranger = database::connect(site.database()).await;
     let mut lock = stranger.begin().await.unwrap();
     query("LOCK TABLE check_ins IN ACCESS EXCLUSIVE MODE").execute(&mut *lock).await.unwrap();
     for _ in 0..CALLERS {
         let (api, token) = (node.api(), bo.access.clone());
         detach("caller", async move { while api.get("/v1/check-ins", &token).await.is_ok() {} });
     }
-    let mut db = database::connect(&site.database).await;
+    let mut db = database::connect(site.database()).await;
     let hanging = "SELECT count(*) FROM pg_stat_activity
                    WHERE datname = current_database() AND wait_event_type = 'Lock'";
     while sqlx::query_scalar::<_, i64>(hanging).fetch_one(&mut db).await.unwrap() < 8 {

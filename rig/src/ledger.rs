@@ -7,21 +7,21 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 /// A transition, without the ids that differ from one database to another.
-pub(crate) type Happened = (String, i64, bool);
+pub type Happened = (String, i64, bool);
 
 fn device(phone: &Phone) -> Uuid {
     phone.session.device.parse::<DeviceId>().unwrap().0
 }
 
 /// The numbers of the stored fixes, each with how many there are of it.
-pub(crate) async fn fixes(db: &mut PgConnection, phone: &Phone) -> BTreeMap<i64, i64> {
+pub async fn fixes(db: &mut PgConnection, phone: &Phone) -> BTreeMap<i64, i64> {
     let fixes = query_as("SELECT seq, count(*) FROM fixes WHERE device_id = $1 GROUP BY seq ORDER BY seq");
     let rows: Vec<(i64, i64)> = fixes.bind(device(phone)).fetch_all(db).await.unwrap();
     rows.into_iter().collect()
 }
 
 /// What happened at the person's fence, in the order in which it did.
-pub(crate) async fn transitions(db: &mut PgConnection, phone: &Phone) -> Vec<Happened> {
+pub async fn transitions(db: &mut PgConnection, phone: &Phone) -> Vec<Happened> {
     let happened = query_as(
         "SELECT kind, seq, initial FROM transitions WHERE device_id = $1 AND NOT retracted ORDER BY at, seq, kind",
     );
@@ -29,13 +29,13 @@ pub(crate) async fn transitions(db: &mut PgConnection, phone: &Phone) -> Vec<Hap
 }
 
 /// How many alerts tell of the person's fence.
-pub(crate) async fn told(db: &mut PgConnection, phone: &Phone) -> i64 {
+pub async fn told(db: &mut PgConnection, phone: &Phone) -> i64 {
     let told = query_scalar("SELECT count(*) FROM alerts WHERE kind = 'geofence' AND subject_id = $1");
     told.bind(phone.session.user.parse::<Uuid>().unwrap()).fetch_one(db).await.unwrap()
 }
 
 /// Waits until a question has this answer, and fails with what it had instead.
-pub(crate) async fn until<T: PartialEq + std::fmt::Debug>(wanted: &T, mut ask: impl AsyncFnMut() -> T) {
+pub async fn until<T: PartialEq + std::fmt::Debug>(wanted: &T, mut ask: impl AsyncFnMut() -> T) {
     let end = tokio::time::Instant::now() + std::time::Duration::from_secs(45);
     loop {
         let answer = ask().await;
