@@ -21,6 +21,7 @@ use crate::runtime::{Mechanism, Pace, Tasks};
 use crate::services::Services;
 use crate::store::Stores;
 use crate::stream::{Registry, Stream, StreamSettings, start_poll};
+use crate::timekeeper::Timekeeper;
 use crate::tracking::{Evaluation, FixStore, Kept, Tracking};
 use crate::trust::Trust;
 use crate::{http, telemetry};
@@ -81,6 +82,10 @@ impl Node {
         let key = signing_key(config)?;
         let backend = config.backend();
         let stores = Arc::new(waiting::open(&backend, &clock, config.listen).await?);
+        let time = Arc::new(Timekeeper::new(clock.clone(), stores.time.clone()));
+        if let Err(error) = time.look().await {
+            tracing::warn!(%error, "the store does not say what time it is; this machine's clock is used until it does");
+        }
         let tasks = Tasks::default();
         let bus = bus(config, &clock, &tasks)?;
         let journal = journal(config, &stores, &tasks).await?;
@@ -120,7 +125,7 @@ impl Node {
             Gateway::start(stores.push.clone(), &providers, &bus, &clock, &tasks).await?;
         }
         let push = Push::new(stores.push.clone(), providers, settings.guard, clock.clone());
-        let health = Health::of(Arc::clone(&stores)).await;
+        let health = Health::of(Arc::clone(&stores), Arc::clone(&time)).await;
         health.start(&tasks);
         let services = Services {
             identity,
@@ -133,7 +138,7 @@ impl Node {
             readiness: health.clone(),
         };
         if roles.has(Role::Alerts) {
-            services.alerts.start_timers(&tasks);
+            services.alerts.start_timers(&tasks, time);
             services.alerts.start_retention(&tasks);
         }
         if roles.serves_people() {
@@ -212,7 +217,16 @@ impl Node {
             tracing::warn!(%error, "the other nodes notice by themselves that this one is gone");
         }
         stores.close().await;
-        closed && ended && flushed && last
+        let whole = [
+            (closed, "sockets were still open"),
+            (ended, "tasks were still running"),
+            (flushed, "who has seen a position could not be stored"),
+            (last, "what was read was still being stored"),
+        ];
+        for (_, left) in whole.iter().filter(|(whole, _)| !whole) {
+            tracing::warn!(left, "this node did not stop in order");
+        }
+        whole.iter().all(|(whole, _)| *whole)
     }
 
     /// Whose sockets close last: a move to another node in the middle of an emergency comes as late as it can. A store that

@@ -1,12 +1,14 @@
 //! Time, asked from one place so that a test can replay any day and the demo can run fast.
 //!
 //! [`Timestamp`] is a moment of the world's clock; [`Monotonic`] only ever grows and is what leases are
-//! counted on, because a wall clock may step.
+//! counted on, because a wall clock may step. The system's wall clock is read when a clock is made; from then on time is
+//! carried by the monotonic one, and only [`Clock::set`] moves it.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::ops::{Add, Sub};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -168,20 +170,31 @@ pub struct Clock(Arc<Source>);
 
 #[derive(Debug)]
 enum Source {
-    Real { start: Instant, wall: Option<Timestamp>, factor: f64 },
-    Manual { start: Timestamp, passed: watch::Sender<Duration> },
+    /// `base` is the time at `start`, in milliseconds of Unix time.
+    Real {
+        start: Instant,
+        base: AtomicI64,
+        factor: f64,
+    },
+    Manual {
+        start: Timestamp,
+        passed: watch::Sender<Duration>,
+    },
 }
 
 impl Clock {
     /// The system's clock.
     pub fn system() -> Self {
-        #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the system's clocks")]
-        Self(Arc::new(Source::Real { start: Instant::now(), wall: None, factor: 1.0 }))
+        Self::real(system_now(), 1.0)
     }
     /// A clock that shows `start` now and runs `factor` times as fast as the system's.
     pub fn scaled(start: Timestamp, factor: f64) -> Self {
+        Self::real(start, factor)
+    }
+    fn real(now: Timestamp, factor: f64) -> Self {
         #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the system's clocks")]
-        Self(Arc::new(Source::Real { start: Instant::now(), wall: Some(start), factor }))
+        let start = Instant::now();
+        Self(Arc::new(Source::Real { start, base: AtomicI64::new(now.0), factor }))
     }
     /// A clock that stands at `start` until [`Clock::advance`] moves it.
     pub fn manual(start: Timestamp) -> Self {
@@ -193,18 +206,25 @@ impl Clock {
             passed.send_modify(|sum| *sum += by);
         }
     }
+    /// Whether it is to show the world's time; a test's and the demo's are not.
+    pub fn follows_the_world(&self) -> bool {
+        matches!(&*self.0, Source::Real { factor, .. } if (*factor - 1.0).abs() < f64::EPSILON)
+    }
+    /// Makes it show this now; a clock in a test's hand ignores it.
+    pub fn set(&self, now: Timestamp) {
+        if let Source::Real { base, .. } = &*self.0 {
+            let passed = i64::try_from(self.monotonic().0.as_millis()).unwrap_or(i64::MAX);
+            base.store(now.0.saturating_sub(passed), Ordering::Relaxed);
+        }
+    }
+    /// What the system's wall clock shows, whatever this one does; of a clock in a test's hand, what it shows itself.
+    pub fn wall(&self) -> Timestamp {
+        if self.follows_the_world() { system_now() } else { self.now() }
+    }
     /// The world's time.
     pub fn now(&self) -> Timestamp {
         match &*self.0 {
-            Source::Real { wall: None, .. } => {
-                #[expect(
-                    clippy::disallowed_methods,
-                    reason = "this is the one place that reads the system's clocks"
-                )]
-                let wall = SystemTime::now();
-                Timestamp(wall.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64))
-            }
-            Source::Real { wall: Some(wall), .. } => *wall + self.monotonic().0,
+            Source::Real { base, .. } => Timestamp(base.load(Ordering::Relaxed)) + self.monotonic().0,
             Source::Manual { start, passed } => *start + *passed.borrow(),
         }
     }
@@ -240,9 +260,26 @@ impl Clock {
     }
 }
 
+/// What the system's wall clock shows.
+fn system_now() -> Timestamp {
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the system's clocks")]
+    let wall = SystemTime::now();
+    Timestamp(wall.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_goes_on_from_what_it_was_set_to() {
+        let clock = Clock::system();
+        let far = Timestamp::from_unix_ms(4_000_000_000_000);
+        clock.set(far);
+        assert!(clock.now().since(far) < Duration::from_secs(5) && clock.now() >= far);
+        assert!(far.since(clock.wall()) > Duration::from_secs(3_600));
+        assert!(clock.follows_the_world() && !Clock::scaled(far, 2.0).follows_the_world());
+    }
 
     #[test]
     fn times_are_read_in_any_offset_and_written_in_utc() {

@@ -7,7 +7,8 @@
 //! The map, from what stands on nothing to what stands on all:
 //!
 //! - **Base**: [`id`] (identifiers), [`clock`] (time), [`geo`] (places), [`error`] (how the store fails),
-//!   [`refusal`] (what every "no" is made of), [`runtime`] (tasks, and the loops they have in common).
+//!   [`refusal`] (what every "no" is made of), [`runtime`] (tasks, and the loops they have in common), [`timekeeper`] (the time
+//!   of all nodes).
 //! - **Messages**: [`bus`] (publish and subscribe between parts and nodes: hints where to look, which may be lost),
 //!   [`push`] (hands what is stored to the providers that reach a device, at least once).
 //! - **Domains**, each with types, pure rules, a service and a store trait: [`identity`] (accounts, devices, tokens),
@@ -44,6 +45,7 @@ pub mod services;
 pub mod store;
 pub mod stream;
 pub mod telemetry;
+pub mod timekeeper;
 pub mod tracking;
 pub mod trust;
 pub mod usecases;

@@ -35,8 +35,9 @@ pub fn start_logs(format: LogFormat, filter: &str) {
 }
 
 /// Counters without a label: each is there from the start, so that a first time is seen as a rise.
-const COUNTERS: [&str; 14] = [
+const COUNTERS: [&str; 15] = [
     "cima_check_ins_missed_total",
+    "cima_clock_steps_total",
     "cima_emergencies_opened_total",
     "cima_fixes_expired_total",
     "cima_fixes_recorded_total",
@@ -58,6 +59,9 @@ const SHED: [&str; 2] = ["fix", "frame"];
 pub fn begin_counting() {
     for name in COUNTERS {
         metrics::counter!(name).increment(0);
+    }
+    for clock in ["system", "store"] {
+        metrics::gauge!("cima_clock_offset_seconds", "of" => clock).set(0.0);
     }
     for what in SHED {
         metrics::counter!("cima_shed_total", "what" => what).increment(0);

@@ -11,14 +11,14 @@ set -euo pipefail
 
 if [ -n "${CIMA_TEST_DATABASE_URL:-}" ] && [ -n "${CIMA_TEST_REDIS_URL:-}" ]; then exec "$@"; fi
 
-installed() { ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 && ls /usr/share/postgresql/*/extension/postgis.control >/dev/null 2>&1 && command -v redis-server >/dev/null; }
+installed() { ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 && ls /usr/share/postgresql/*/extension/postgis.control >/dev/null 2>&1 && command -v redis-server >/dev/null && ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1; }
 if ! installed; then
-    echo "installing PostgreSQL, PostGIS and Redis"
+    echo "installing PostgreSQL, PostGIS, Redis and faketime"
     apt-get update -qq
     # Packages start their services when they are installed; these are not wanted.
     policy=/usr/sbin/policy-rc.d
     [ -e "$policy" ] || { printf '#!/bin/sh\nexit 101\n' >"$policy"; chmod +x "$policy"; ours=yes; }
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql postgis redis-server >/dev/null
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql postgis redis-server faketime >/dev/null
     version=$(ls /usr/lib/postgresql | sort -n | tail -1)
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "postgresql-$version-postgis-3" >/dev/null
     [ -z "${ours:-}" ] || rm -f "$policy"

@@ -27,6 +27,8 @@ mod push;
 mod retention;
 #[path = "store_contract/sqlite.rs"]
 mod sqlite;
+#[path = "store_contract/time.rs"]
+mod time;
 #[path = "store_contract/tracking.rs"]
 mod tracking;
 #[path = "store_contract/transitions.rs"]
@@ -135,6 +137,9 @@ macro_rules! keeps_every_promise {
                 a_dropped_miss_leaves_all_or_nothing
                 a_timer_finds_the_check_ins_to_look_at
                 forgotten_check_ins_never_fire;
+            time:
+                what_is_due_moves_with_the_clock_once
+                a_change_made_across_a_step_is_made_again;
             push:
                 an_endpoint_reads_back_as_it_was_registered
                 a_token_is_one_devices

@@ -36,8 +36,6 @@ pub struct Heards {
 pub struct Told {
     /// When.
     pub at: Instant,
-    /// On which of its connections.
-    pub connection: usize,
     /// Its id.
     pub alert: String,
     /// What it tells of.
@@ -101,7 +99,6 @@ impl Heards {
         }
         self.told.push(Told {
             at: Instant::now(),
-            connection: self.closes,
             alert: text(frame, "id"),
             kind: text(frame, "kind"),
             emergency: text(frame, "emergency"),

@@ -6,9 +6,11 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
+use tokio::task::{block_in_place, spawn_blocking};
 
-/// The shared library that shows a process another wall clock; the package `faketime` has it.
-const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
+/// The shared library that shows a process another wall clock, below a folder that is named after the machine's kind; the
+/// package `faketime` has it.
+const FAKETIME: &str = "faketime/libfaketime.so.1";
 
 /// The `cima` program that is tried: `CIMA_RIG_PROGRAM`, or the one that was built beside this one.
 ///
@@ -43,7 +45,7 @@ pub struct Launch {
     listen: Option<String>,
     variables: Vec<(String, String)>,
     disk_mib: Option<u32>,
-    own_clock: bool,
+    own_clock: Option<i64>,
 }
 
 impl Launch {
@@ -77,8 +79,13 @@ impl Launch {
     }
     /// With a wall clock that [`Server::shift_clock`] moves.
     #[must_use]
-    pub fn with_own_clock(mut self) -> Self {
-        self.own_clock = true;
+    pub fn with_own_clock(self) -> Self {
+        self.clock_off_by(0)
+    }
+    /// With a wall clock so many seconds beside the true one.
+    #[must_use]
+    pub fn clock_off_by(mut self, by_s: i64) -> Self {
+        self.own_clock = Some(by_s);
         self
     }
 }
@@ -156,9 +163,9 @@ impl Site {
         command.arg("--signing-key-file").arg(self.folder.path().join("key.pem"));
         command.arg("--data-dir").arg(data.join("data"));
         let (clock, log) = (data.with_extension("clock"), data.with_extension("log"));
-        if how.own_clock {
-            shift(&clock, 0);
-            command.env("LD_PRELOAD", FAKETIME).env("FAKETIME_TIMESTAMP_FILE", &clock);
+        if let Some(by_s) = how.own_clock {
+            shift(&clock, by_s);
+            command.env("LD_PRELOAD", faketime()).env("FAKETIME_TIMESTAMP_FILE", &clock);
             command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         }
         let said = std::fs::File::options().create(true).append(true).open(&log).unwrap();
@@ -187,6 +194,11 @@ fn on_a_small_disk(folder: &Path, mib: u32) -> Command {
     command
 }
 
+fn faketime() -> PathBuf {
+    let kinds = std::fs::read_dir("/usr/lib").unwrap().map(|kind| kind.unwrap().path().join(FAKETIME));
+    kinds.into_iter().find(|file| file.is_file()).expect("run `tests/backends.sh`, which installs faketime")
+}
+
 fn shift(file: &Path, by_s: i64) {
     // Renamed into place: it is never read half written.
     let new = file.with_extension("new");
@@ -209,7 +221,9 @@ impl Begun {
     /// When it ends before.
     pub fn serves(mut self) -> Server {
         let mut line = String::new();
-        BufReader::new(self.child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let said = self.child.stdout.take().unwrap();
+        // The roads that it starts on are tasks of this runtime.
+        block_in_place(|| BufReader::new(said).read_line(&mut line)).unwrap();
         let (_, address) = line.trim().split_once("http://").unwrap_or_else(|| {
             panic!("it did not start: {line:?} {}", std::fs::read_to_string(&self.log).unwrap_or_default())
         });
@@ -248,7 +262,10 @@ impl Server {
     /// When it did not leave everything whole.
     pub async fn stop(self) {
         self.signal("TERM");
-        assert_eq!(self.ended().await, Some(0), "a node did not stop in order");
+        let log = self.log.clone();
+        let ended = self.ended().await;
+        let said = || std::fs::read_to_string(&log).unwrap_or_default();
+        assert_eq!(ended, Some(0), "a node did not stop in order: {}", said());
     }
 
     /// Kills it.
@@ -268,7 +285,7 @@ impl Server {
 
     /// How it ended.
     pub async fn ended(mut self) -> Option<i32> {
-        tokio::task::spawn_blocking(move || self.child.wait().unwrap()).await.unwrap().code()
+        spawn_blocking(move || self.child.wait().unwrap()).await.unwrap().code()
     }
 
     /// Moves its wall clock to so many seconds beside the true one; it was launched with a clock of its own.

@@ -4,6 +4,7 @@ use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
+use tokio::task::block_in_place;
 
 /// A running server, empty but for cima's schema.
 pub struct Postgres {
@@ -78,7 +79,8 @@ impl Postgres {
             Command::new(program)
         };
         command.current_dir("/").arg("-D").arg(self.data()).args(arguments);
-        let done = command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let done = block_in_place(|| command.status()).unwrap();
         assert!(done.success(), "{command:?}");
     }
 

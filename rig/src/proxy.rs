@@ -121,6 +121,9 @@ async fn carry(
     if !in_order {
         near_in.as_ref().set_zero_linger()?;
         far_in.as_ref().set_zero_linger()?;
+        // Without the end in order that dropping them would send.
+        near_out.forget();
+        far_out.forget();
     }
     Ok(())
 }

@@ -183,10 +183,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("README.md");
         let (begin, end) = MARKS;
-        std::fs::write(&file, format!("head\n{begin}old\n{end}tail\n")).unwrap();
+        std::fs::write(&file, format!("head\n{begin}stale\n{end}tail\n")).unwrap();
         write_into(&file, &[Row::new("none", "embedded")], "seed 7").unwrap();
         let text = std::fs::read_to_string(&file).unwrap();
-        assert!(text.starts_with("head\n") && text.ends_with("tail\n") && !text.contains("old"));
+        assert!(text.starts_with("head\n") && text.ends_with("tail\n") && !text.contains("stale"));
         assert!(text.contains("| none | embedded |") && text.contains("seed 7"));
     }
 }

@@ -6,6 +6,7 @@ use crate::clock::Timestamp;
 use crate::error::{Fault, StoreError, Stored};
 use crate::id::{CheckInId, EmergencyId};
 use crate::runtime::{Refusal, Rounds, Stuck, Tasks, caught, tried};
+use crate::timekeeper::Timekeeper;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,10 +60,10 @@ impl Alerts {
     }
 
     /// Starts the task that fires what is due.
-    pub fn start_timers(self: &Arc<Self>, tasks: &Tasks) {
+    pub fn start_timers(self: &Arc<Self>, tasks: &Tasks, time: Arc<Timekeeper>) {
         let (alerts, events) = (Arc::clone(self), self.bus.subscribe());
         let (emergencies, check_ins) = (Stuck::default(), Stuck::default());
-        tasks.rounds("timers", Timers { alerts, events, emergencies, check_ins });
+        tasks.rounds("timers", Timers { alerts, time, events, emergencies, check_ins });
     }
 
     /// Only an expiry has to know when the person's last fix came: a countdown is over though no fix can be read.
@@ -82,6 +83,7 @@ impl Alerts {
 /// later, and the others do not wait for it.
 struct Timers {
     alerts: Arc<Alerts>,
+    time: Arc<Timekeeper>,
     events: Receiver<Event>,
     emergencies: Stuck<EmergencyId>,
     check_ins: Stuck<(CheckInId, bool)>,
@@ -119,9 +121,17 @@ impl Timers {
         next.into_iter().fold(now + LOOK, Timestamp::min)
     }
 
+    /// Whether what was found due by `now` is due: what is due moves when the store's clock is set, and may have moved since.
+    async fn holds(&self, now: Timestamp) -> Stored<bool> {
+        Ok(!self.time.look().await? && self.alerts.clock.now() >= now)
+    }
+
     /// Fires what is due of emergencies; when the next is.
     async fn fire_emergencies(&mut self, now: Timestamp) -> Stored<Option<Timestamp>> {
         let (due, unreadable) = self.due_emergencies(now).await?;
+        if !due.is_empty() && !self.holds(now).await? {
+            return Ok(Some(now));
+        }
         let mut failed = false;
         self.emergencies.retain(|id| due.iter().any(|e| e.id == id) || unreadable.iter().any(|u| u.0 == id));
         for (id, why) in unreadable {
@@ -185,6 +195,9 @@ impl Timers {
     /// Fires what is due of check-ins; when the next is.
     async fn fire_check_ins(&mut self, now: Timestamp) -> Stored<Option<Timestamp>> {
         let (due, unreadable) = self.due_check_ins(now).await?;
+        if !due.is_empty() && !self.holds(now).await? {
+            return Ok(Some(now));
+        }
         let mut failed = false;
         self.check_ins
             .retain(|(id, _)| due.iter().any(|c| c.id == id) || unreadable.iter().any(|u| u.0 == id));

@@ -3,8 +3,9 @@
 
 use crate::runtime::{Mechanism, Pace, Tasks};
 use crate::services::{Check, Readiness};
-use crate::store::Stores;
+use crate::store::{Stored, Stores};
 use crate::telemetry;
+use crate::timekeeper::{Timekeeper, WRONG};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,15 +19,16 @@ const STALE: Duration = Duration::from_secs(5);
 /// The last look, and whether the node was told to stop.
 pub(super) struct Health {
     stores: Arc<Stores>,
+    time: Arc<Timekeeper>,
     draining: AtomicBool,
     last: Mutex<(Instant, Vec<Check>)>,
 }
 
 impl Health {
     /// Looks for the first time.
-    pub(super) async fn of(stores: Arc<Stores>) -> Arc<Self> {
-        let last = Mutex::new((Instant::now(), look(&stores).await));
-        Arc::new(Self { stores, draining: AtomicBool::new(false), last })
+    pub(super) async fn of(stores: Arc<Stores>, time: Arc<Timekeeper>) -> Arc<Self> {
+        let last = Mutex::new((Instant::now(), look(&stores, &time).await));
+        Arc::new(Self { stores, time, draining: AtomicBool::new(false), last })
     }
 
     /// Looks again and again.
@@ -42,7 +44,7 @@ impl Health {
     }
 
     async fn look(&self) {
-        let checks = look(&self.stores).await;
+        let checks = look(&self.stores, &self.time).await;
         let faults = |checks: &[Check]| -> Vec<String> {
             checks
                 .iter()
@@ -69,18 +71,26 @@ impl Health {
     }
 }
 
-async fn look(stores: &Stores) -> Vec<Check> {
-    let parts = stores.health().await.into_iter();
-    let checks: Vec<Check> = parts
-        .map(|part| Check {
-            name: part.name,
-            judged: part.takes_emergencies,
-            fault: part.fault.map(|e| e.to_string()),
-        })
-        .collect();
+async fn look(stores: &Stores, time: &Timekeeper) -> Vec<Check> {
+    let check =
+        |name, judged, looked: Stored<()>| Check { name, judged, fault: looked.err().map(|e| e.to_string()) };
+    let (taken, others) = tokio::join!(time.look(), stores.other_parts());
+    let mut checks = vec![check("store", true, taken.map(|_| ()))];
+    checks.extend(others.into_iter().map(|(name, looked)| check(name, false, looked)));
+    checks.push(Check { name: "clock", judged: false, fault: wrong_clock(time) });
     let ready = checks.iter().all(|check| !check.judged || check.fault.is_none());
     metrics::gauge!("cima_ready").set(if ready { 1.0 } else { 0.0 });
     checks
+}
+
+/// This machine's clock is not what the node goes by, so it is shown and not judged.
+fn wrong_clock(time: &Timekeeper) -> Option<String> {
+    let off = time.system_offset_s();
+    let way = if off > 0.0 { "ahead of" } else { "behind" };
+    let wrong = off.abs() > WRONG.as_secs_f64();
+    wrong.then(|| {
+        format!("this machine's clock is {:.0} s {way} the store's, which is the one that counts", off.abs())
+    })
 }
 
 impl Readiness for Health {

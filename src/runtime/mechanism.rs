@@ -21,17 +21,20 @@ pub enum Mechanism {
     ReadinessProbe,
     /// After lost hints a node looks for all of its sockets at once.
     PacedResync,
+    /// A node goes by the store's clock, and what is due moves when that is set.
+    StoreClock,
 }
 
 impl Mechanism {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::BusProbe,
         Self::SocketLane,
         Self::ToldPool,
         Self::ShortLocks,
         Self::ReadinessProbe,
         Self::PacedResync,
+        Self::StoreClock,
     ];
 
     /// Its name in `CIMA_WITHOUT`.
@@ -43,6 +46,7 @@ impl Mechanism {
             Self::ShortLocks => "short-locks",
             Self::ReadinessProbe => "readiness-probe",
             Self::PacedResync => "paced-resync",
+            Self::StoreClock => "store-clock",
         }
     }
 

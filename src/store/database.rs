@@ -123,6 +123,24 @@ impl Database {
         }
     }
 
+    /// One statement that changes a row and reads it, a transaction of its own: where others share the database, nobody
+    /// waits for this process in it.
+    pub(super) async fn write_one<T: Record>(
+        &self,
+        pool: impl Into<Pool>,
+        statement: Statement,
+    ) -> Stored<Option<T>> {
+        match self {
+            Self::Lite(db) => {
+                let mut tx = db.writer.begin(pool.into().lane()).await?;
+                let row = tx.one(statement.lite_as()?).await?;
+                tx.commit().await?;
+                Ok(row)
+            }
+            Self::Pg(db) => read(statement.pg_as()?.fetch_optional(db.of(pool.into()))).await,
+        }
+    }
+
     /// Runs a statement that changes some of many rows until there is none left; how many it changed. Each run is a
     /// transaction of its own, so that no emergency waits behind a long one.
     pub(super) async fn write_all(&self, statement: impl Fn() -> Statement) -> Stored<u64> {

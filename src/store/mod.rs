@@ -19,12 +19,13 @@ mod push;
 mod sql;
 pub mod sqlite;
 mod stores;
+mod time;
 mod tracking;
 mod trust;
 mod value;
 
 pub use fixes::Fixes;
-pub use stores::{Backend, Durability, PartHealth, Stores, migrate, open};
+pub use stores::{Backend, Durability, Stores, migrate, open};
 
 pub use crate::error::{Fault, StoreError, Stored};
 
@@ -76,7 +77,7 @@ impl Store {
     /// # Errors
     /// When it cannot.
     pub async fn healthy(&self) -> Stored<()> {
-        self.db.healthy().await
+        time::seen(&self.db, self.clock.wall()).await.map(|_| ())
     }
     /// What decides whether an answer is on the disk, as live connections have it.
     ///

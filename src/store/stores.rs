@@ -4,9 +4,10 @@ use super::database::Database;
 use super::{Opened, postgres, sqlite};
 use crate::alerts::AlertsStore;
 use crate::clock::Clock;
-use crate::error::{StoreError, Stored};
+use crate::error::Stored;
 use crate::identity::IdentityStore;
 use crate::push::PushStore;
+use crate::timekeeper::TimeStore;
 use crate::tracking::{FixStore, TrackingStore, ZoneStore};
 use crate::trust::TrustStore;
 use futures_util::future::join_all;
@@ -55,17 +56,6 @@ pub struct Durability {
     pub on_disk: bool,
 }
 
-/// A part of the store, and whether it could store something now.
-#[derive(Debug)]
-pub struct PartHealth {
-    /// Its name.
-    pub name: &'static str,
-    /// Whether emergencies are kept in it.
-    pub takes_emergencies: bool,
-    /// Why it could not.
-    pub fault: Option<StoreError>,
-}
-
 /// The stores of the domains.
 pub struct Stores {
     /// Accounts, devices, sessions.
@@ -82,6 +72,8 @@ pub struct Stores {
     pub zones: Arc<dyn ZoneStore>,
     /// Fixes and trails.
     pub fixes: Arc<dyn FixStore>,
+    /// The clock. A look at it says whether emergencies are taken.
+    pub time: Arc<dyn TimeStore>,
     opened: Opened,
 }
 
@@ -121,15 +113,10 @@ impl Stores {
         }
     }
 
-    /// Each part of the store, and why it could not store anything now.
-    pub async fn health(&self) -> Vec<PartHealth> {
-        let parts = self.parts().into_iter().enumerate();
-        let look = async |(n, (name, db)): (usize, (&'static str, &Database))| PartHealth {
-            name,
-            takes_emergencies: n == 0,
-            fault: db.healthy().await.err(),
-        };
-        join_all(parts.map(look)).await
+    /// Each part of the store that emergencies are not kept in, and why it could not store anything now.
+    pub async fn other_parts(&self) -> Vec<(&'static str, Stored<()>)> {
+        let parts = self.parts().into_iter().skip(1);
+        join_all(parts.map(async |(name, db)| (name, db.healthy().await))).await
     }
 
     /// What decides whether an answer is on the disk.
@@ -163,6 +150,7 @@ impl From<Opened> for Stores {
             alerts: opened.main.clone(),
             push: opened.main.clone(),
             zones: opened.main.clone(),
+            time: opened.main.clone(),
             fixes: opened.fixes.clone(),
             opened,
         }

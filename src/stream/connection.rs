@@ -14,7 +14,7 @@ use super::session::{Answer, Input, Moment, Output, Peers, Session, Urgent, Urge
 use super::upgrade::Stream;
 use crate::id::fresh;
 use crate::identity::Caller;
-use crate::runtime::Mechanism;
+use crate::runtime::{Mechanism, detach};
 use crate::tracking::Ingest;
 use axum::extract::ws::{Message, Utf8Bytes, WebSocket};
 use futures_util::future::BoxFuture;
@@ -392,7 +392,8 @@ impl Connection {
             };
             let _ = timeout(patience, told).await;
         }
-        drain_until_closed(self.socket).await;
+        // Nothing more is done here, and a client that does not answer its close holds up no stop.
+        detach("closing", drain_until_closed(self.socket));
     }
 }
 

@@ -112,3 +112,11 @@ async fn sockets_leave_one_after_the_other_and_emergencies_last() {
     }
     node.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_does_not_answer_its_close_holds_up_no_stop() {
+    let mut node = TestNode::start_with(Clock::system(), |c| c.drain_s = 1).await;
+    let silent = node.person("Ada").await.stream().await;
+    assert!(node.stop().await, "everything ended in time");
+    drop(silent);
+}

@@ -14,7 +14,7 @@ use std::time::Duration;
 const MAX: u32 = 20;
 
 /// One that is due after so long, with half a minute of grace.
-fn set(subject: UserId, due_s: u64) -> CheckIn {
+pub(crate) fn set(subject: UserId, due_s: u64) -> CheckIn {
     CheckIn {
         id: CheckInId(id()),
         subject,
@@ -31,7 +31,7 @@ fn set(subject: UserId, due_s: u64) -> CheckIn {
     }
 }
 
-async fn create(w: &World, check_in: &CheckIn) {
+pub(crate) async fn create(w: &World, check_in: &CheckIn) {
     assert_eq!(w.alerts.create_check_in(check_in, MAX).await.unwrap(), CheckInCreated::Created);
 }
 

@@ -18,7 +18,7 @@ fn about(emergency: &Emergency) -> AlertDraft {
     }
 }
 
-async fn open(w: &World, emergency: &Emergency) {
+pub(crate) async fn open(w: &World, emergency: &Emergency) {
     let outcome = w.alerts.raise(emergency, emergency.id, &[about(emergency)]).await.unwrap();
     assert!(matches!(outcome, Raised::Opened(_)), "{outcome:?}");
 }

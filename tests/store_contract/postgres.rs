@@ -37,6 +37,7 @@ impl Backend for Postgres {
             alerts: opened.main.clone(),
             push: opened.main.clone(),
             zones: opened.main.clone(),
+            time: opened.main.clone(),
             fixes: opened.fixes.clone(),
         };
         *self.last.lock().unwrap() = Some(opened);

@@ -37,6 +37,7 @@ impl Backend for Sqlite {
             trust: opened.main.clone(),
             tracking: opened.main.clone(),
             zones: opened.main.clone(),
+            time: opened.main.clone(),
             alerts: opened.main.clone(),
             push: opened.main.clone(),
             fixes: opened.fixes.clone(),

@@ -9,6 +9,7 @@ use cima::geo::{Fix, Point, RawShape, Shape};
 use cima::id::{AlertId, DeviceId, EmergencyId, GeofenceId, LinkId, SessionId, UserId};
 use cima::identity::{AccountCreated, IdentityStore, NewAccount, NewSession, Platform, Session};
 use cima::push::PushStore;
+use cima::timekeeper::TimeStore;
 use cima::tracking::{FixStore, Geofence, NewFix, Severity, TrackingStore, Trigger, ZoneStore};
 use cima::trust::{LinkCreated, NewLink, Scope, Scopes, TrustStore};
 use std::collections::BTreeMap;
@@ -60,6 +61,7 @@ pub(crate) struct Stores {
     pub(crate) alerts: Arc<dyn AlertsStore>,
     pub(crate) push: Arc<dyn PushStore>,
     pub(crate) zones: Arc<dyn ZoneStore>,
+    pub(crate) time: Arc<dyn TimeStore>,
     pub(crate) fixes: Arc<dyn FixStore>,
 }
 
