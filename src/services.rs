@@ -41,6 +41,13 @@ pub struct Check {
     pub fault: Option<String>,
 }
 
+impl Check {
+    /// Whether a node that found this can take an SOS now.
+    pub fn all_hold(checks: &[Self]) -> bool {
+        checks.iter().all(|check| !check.judged || check.fault.is_none())
+    }
+}
+
 /// Answers whether a node can take an SOS now.
 pub trait Readiness: Send + Sync {
     /// What was found when it was last looked, not long ago.

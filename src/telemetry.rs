@@ -2,6 +2,7 @@
 
 mod limit;
 
+use crate::runtime::Reached;
 use limit::Limit;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use std::sync::OnceLock;
@@ -60,6 +61,11 @@ pub fn begin_counting() {
     for name in COUNTERS {
         metrics::counter!(name).increment(0);
     }
+    for reached in Reached::ALL {
+        // A series is there from its first handle on.
+        let _ = metrics::histogram!("cima_sos_seconds", "until" => reached.word());
+    }
+    metrics::gauge!("cima_oldest_emergency_delivery_seconds").set(0.0);
     for clock in ["system", "store"] {
         metrics::gauge!("cima_clock_offset_seconds", "of" => clock).set(0.0);
     }

@@ -279,7 +279,7 @@ impl Person {
                 Heard::Frame(frame) if frame["type"] == "accepted" && frame["id"] == raise["id"] => {
                     return Answer::Taken { copies: frame["copies"].as_u64().unwrap_or(0) };
                 }
-                Heard::Frame(frame) if frame["type"] == "error" && frame["id"] == raise["id"] => {
+                Heard::Frame(frame) if frame["type"] == "error" && frame["emergency"] == raise["id"] => {
                     return Answer::Refused;
                 }
                 Heard::Frame(_) => {}

@@ -51,7 +51,7 @@ impl Health {
                 .filter_map(|check| Some(format!("{}: {}", check.name, check.fault.as_ref()?)))
                 .collect()
         };
-        let now = faults(&checks);
+        let (now, ready) = (faults(&checks), Check::all_hold(&checks));
         let before = {
             let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
             let before = faults(&last.1);
@@ -59,8 +59,10 @@ impl Health {
             before
         };
         match (before.is_empty(), now.is_empty()) {
-            (true, false) => tracing::warn!(faults = now.join("; "), "this node has lost what it stores in"),
-            (false, true) => tracing::info!("this node has again what it stores in"),
+            (true, false) => {
+                tracing::warn!(faults = now.join("; "), ready, "something that this node needs has failed");
+            }
+            (false, true) => tracing::info!("this node has again everything that it needs"),
             _ => {}
         }
     }
@@ -78,8 +80,7 @@ async fn look(stores: &Stores, time: &Timekeeper) -> Vec<Check> {
     let mut checks = vec![check("store", true, taken.map(|_| ()))];
     checks.extend(others.into_iter().map(|(name, looked)| check(name, false, looked)));
     checks.push(Check { name: "clock", judged: false, fault: wrong_clock(time) });
-    let ready = checks.iter().all(|check| !check.judged || check.fault.is_none());
-    metrics::gauge!("cima_ready").set(if ready { 1.0 } else { 0.0 });
+    metrics::gauge!("cima_ready").set(f64::from(u8::from(Check::all_hold(&checks))));
     checks
 }
 

@@ -20,6 +20,7 @@ use axum::http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::time::Duration;
+use tokio::time::Instant;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -80,6 +81,7 @@ async fn raise_emergency(
     headers: HeaderMap,
     body: RawBody,
 ) -> Result<(StatusCode, Json<AcceptedView>), Problem> {
+    let read_at = Instant::now();
     let (value, too_large) = read_raise(body).await;
     let mut raise = emergencies::read_raise(&services, &value);
     if too_large {
@@ -88,7 +90,7 @@ async fn raise_emergency(
     }
     let key = IdempotencyKey::lenient(&headers);
     raise.id = raise.id.or(key.id(caller.user.0.as_bytes(), "/v1/emergencies").map(EmergencyId));
-    let accepted = emergencies::raise(&services, caller, raise).await?;
+    let accepted = emergencies::raise(&services, caller, raise, read_at).await?;
     let Accepted { id, emergency, opened, copies, copies_max, notes } = accepted;
     let view = shown(&emergency, caller);
     let joined = emergency.joined.contains(&id).then(|| emergency.joined.clone());

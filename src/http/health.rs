@@ -38,7 +38,7 @@ async fn readyz_in_detail(State(services): State<Services>) -> impl IntoResponse
 
 fn look(services: &Services) -> (StatusCode, bool, Vec<Check>) {
     let checks = services.readiness.checks();
-    let ready = checks.iter().all(|check| !check.judged || check.fault.is_none());
+    let ready = Check::all_hold(&checks);
     (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, ready, checks)
 }
 

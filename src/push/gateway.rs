@@ -14,6 +14,8 @@ use tokio::sync::broadcast::error::RecvError;
 
 /// Between looks at tokens that are soon to end.
 const WARM: Duration = Duration::from_secs(60);
+/// Between two looks at how old the oldest delivery of an emergency is.
+const OLDEST: Duration = Duration::from_secs(5);
 
 /// The push workers of a node.
 pub struct Gateway;
@@ -34,6 +36,7 @@ impl Gateway {
         if left > 0 {
             tracing::info!(left, "pushes that were on their way at the stop are sent again");
         }
+        start_showing_the_oldest(Arc::clone(&store), clock.clone(), tasks);
         // Counted from the start on, also where no channel is on.
         SetAside::of(UNIT);
         let mut wakers = Vec::new();
@@ -89,5 +92,23 @@ fn start_warming(provider: Arc<dyn Provider>, clock: &Clock, tasks: &Tasks) {
     tasks.every("push_tokens", Pace::of(WARM).by(clock).cut_short(), move || {
         let provider = Arc::clone(&provider);
         async move { provider.warm().await }
+    });
+}
+
+/// Shows how old the oldest delivery of an emergency is that waits, as the store has it: also one that no worker knows of.
+fn start_showing_the_oldest(store: Arc<dyn PushStore>, clock: Clock, tasks: &Tasks) {
+    tasks.every("oldest_emergency_delivery", Pace::of(OLDEST), move || {
+        let (store, clock) = (Arc::clone(&store), clock.clone());
+        async move {
+            match store.oldest_emergency_push().await {
+                Ok(oldest) => {
+                    let age = oldest.map_or(Duration::ZERO, |queued_at| clock.now().since(queued_at));
+                    metrics::gauge!("cima_oldest_emergency_delivery_seconds").set(age.as_secs_f64());
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "the oldest delivery of an emergency could not be read")
+                }
+            }
+        }
     });
 }

@@ -42,6 +42,8 @@ pub struct Claimed {
     pub tries: u32,
     /// When its alert was stored.
     pub queued_at: Timestamp,
+    /// When what it tells of happened.
+    pub at: Timestamp,
     /// The person's app has it.
     pub received: bool,
     /// The person looked at it.
@@ -92,6 +94,8 @@ pub trait PushStore: Send + Sync {
     async fn remove_endpoint(&self, user: UserId, device: DeviceId, channel: Channel) -> Stored<bool>;
     /// The person's endpoints, by device and channel.
     async fn endpoints(&self, user: UserId) -> Stored<Vec<Endpoint>>;
+    /// When the alert of the oldest delivery of an emergency was stored that no provider has taken yet.
+    async fn oldest_emergency_push(&self) -> Stored<Option<Timestamp>>;
     /// The earliest time at which a delivery of the queue is due.
     async fn next_push(&self, queue: Queue) -> Stored<Option<Timestamp>>;
     /// Takes deliveries that are due at `now`, the longest due first, at most `limit` and none of the services in

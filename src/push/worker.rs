@@ -5,11 +5,13 @@
 
 use super::gates::{Gates, Verdict};
 use super::schedule::{is_wanted, pause};
-use super::{ClaimKey, Claimed, Provider, PushStore, Queue, SendOutcome, Settled, Settlement, Urgency};
+use super::{
+    ClaimKey, Claimed, Matter, Provider, PushStore, Queue, SendOutcome, Settled, Settlement, Urgency,
+};
 use crate::bus::{Bus, Event};
 use crate::clock::{Clock, Timestamp};
 use crate::id::derived;
-use crate::runtime::{Backoff, Panicked, SetAside, Tasks, Writes, attempt, caught};
+use crate::runtime::{Backoff, Panicked, Reached, SetAside, Tasks, Writes, attempt, caught};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -244,6 +246,9 @@ impl Worker {
         } else if !self.gates.enter(&claimed.target.service(), self.clock.monotonic()) {
             self.settled.push(settle(Settlement::Later(now + POLL_EMERGENCY)));
         } else {
+            if claimed.tries == 0 && claimed.notification.matter == Matter::Emergency {
+                Reached::Asked.after(now.since(claimed.at));
+            }
             self.in_flight.insert(claimed.key, claimed.clone());
             let (provider, results) = (Arc::clone(&self.provider), self.results.0.clone());
             let (give_up, within) = (self.give_up.clone(), patience(self.queue.urgency));
@@ -317,6 +322,9 @@ impl Worker {
         if outcome == SendOutcome::Accepted.word() {
             let waited = self.clock.now().since(claimed.queued_at).as_secs_f64();
             metrics::histogram!("cima_push_handed_over_seconds", &labels).record(waited);
+            if claimed.notification.matter == Matter::Emergency {
+                Reached::Accepted.after(self.clock.now().since(claimed.at));
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A database of either backend, as the use cases see it: transactions, single statements and reads, each with a
 //! deadline.
 
-use super::failure::{failure, read};
+use super::failure::{READ, failure, read};
 use super::pool::Pool;
 use super::sql::Statement;
 use super::value::{lite_arguments, pg_arguments};
@@ -15,6 +15,7 @@ use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{FromRow, Postgres, Sqlite};
 use std::future::Future;
 use std::sync::Arc;
+use tokio::time::Instant;
 
 /// What a row is read as, whichever backend it comes from: derive [`FromRow`].
 pub(super) trait Record:
@@ -132,7 +133,7 @@ impl Database {
     ) -> Stored<Option<T>> {
         match self {
             Self::Lite(db) => {
-                let mut tx = db.writer.begin(pool.into().lane()).await?;
+                let mut tx = db.writer.begin_by(pool.into().lane(), Instant::now() + READ).await?;
                 let row = tx.one(statement.lite_as()?).await?;
                 tx.commit().await?;
                 Ok(row)

@@ -323,7 +323,10 @@ impl Connection {
 
     fn begin(&mut self, urgent: Urgent) {
         let lane = self.lane.get_or_insert_with(|| Box::new(Lane::start(self.stream.services.clone())));
-        lane.begin(*self.session.caller(), urgent);
+        let about = urgent.about();
+        if !lane.begin(*self.session.caller(), urgent) {
+            self.session.has_no_room(about);
+        }
     }
 
     fn moment(&self) -> Moment {
@@ -414,7 +417,7 @@ mod tests {
         println!(
             "beside its socket, a connection has {connection} bytes, its future {future}, its mailbox and entry {shared}"
         );
-        assert!(connection <= 544, "{connection} bytes");
+        assert!(connection <= 552, "{connection} bytes");
         assert!(future <= 576, "{future} bytes");
     }
 }

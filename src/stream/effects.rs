@@ -12,7 +12,7 @@ use crate::geo::Fix;
 use crate::id::UserId;
 use crate::identity::{Caller, IdentityError};
 use crate::problem::Problem;
-use crate::runtime::detach;
+use crate::runtime::{Reached, detach};
 use crate::services::Services;
 use crate::tracking::Ingest;
 use crate::usecases::{fixes, positions};
@@ -137,6 +137,9 @@ impl Connection {
         match effect {
             Effect::Overtake => self.overtake(),
             Effect::Sent { from, to } => self.record_sent(from, to),
+            Effect::Told(raised_at) => {
+                Reached::Written.after(self.stream.services.clock.now().since(raised_at))
+            }
             Effect::ContinueInbox => self.mailbox.inbox(),
             Effect::Listen(subject) => self.listen(subject),
             Effect::Unlisten(subject) => self.listening.retain(|l| l.subject != subject),

@@ -9,27 +9,34 @@ use crate::runtime::{caught, detach};
 use crate::services::Services;
 use crate::stream::protocol::End;
 use crate::usecases::emergencies;
-use serde_json::Value;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 /// Raises and ends that wait on one socket for the one before them. With more the socket is not read until there is room.
 const DEPTH: usize = 16;
 
+/// A raise or an end that was read.
+struct Work {
+    caller: Caller,
+    urgent: Urgent,
+    read_at: Instant,
+}
+
 /// The lane of one socket, from its first raise on.
 pub(super) struct Lane {
-    work: mpsc::Sender<(Caller, Urgent)>,
+    work: mpsc::Sender<Work>,
     answers: mpsc::Receiver<UrgentAnswer>,
 }
 
 impl Lane {
     /// Starts the task that works on them, one after the other: an end must find what was raised just before it.
     pub(super) fn start(services: Services) -> Self {
-        let (work, mut to_do) = mpsc::channel::<(Caller, Urgent)>(DEPTH);
+        let (work, mut to_do) = mpsc::channel::<Work>(DEPTH);
         let (done, answers) = mpsc::channel(DEPTH);
         detach("socket-lane", async move {
-            while let Some((caller, urgent)) = to_do.recv().await {
-                let about = urgent.about();
-                let answer = match caught(carry_out(&services, caller, urgent)).await {
+            while let Some(work) = to_do.recv().await {
+                let about = work.urgent.about();
+                let answer = match caught(carry_out(&services, work)).await {
                     Ok(outcome) => UrgentAnswer { about, outcome: outcome.map(Box::new) },
                     Err(panicked) => {
                         tracing::error!(reason = %panicked, "a raise or an end on a socket died");
@@ -48,11 +55,9 @@ impl Lane {
         self.work.capacity() > 0
     }
 
-    /// Begins one. It fits: the socket is read only while there is room.
-    pub(super) fn begin(&self, caller: Caller, urgent: Urgent) {
-        if self.work.try_send((caller, urgent)).is_err() {
-            tracing::error!("a raise or an end came to a socket whose lane is full; its phone repeats it");
-        }
+    /// Begins one, if it fits. What is read does, since the socket is read only while there is room; what was parked may not.
+    pub(super) fn begin(&self, caller: Caller, urgent: Urgent) -> bool {
+        self.work.try_send(Work { caller, urgent, read_at: Instant::now() }).is_ok()
     }
 
     /// The next answer.
@@ -75,16 +80,15 @@ impl Lane {
     }
 }
 
-async fn carry_out(services: &Services, caller: Caller, urgent: Urgent) -> Result<Accepted, Problem> {
+async fn carry_out(services: &Services, work: Work) -> Result<Accepted, Problem> {
+    let Work { caller, urgent, read_at } = work;
     match urgent {
-        Urgent::Raise(body) => raise(services, caller, &body).await,
+        Urgent::Raise(body) => {
+            let raise = emergencies::read_raise(services, &body);
+            Ok(emergencies::raise(services, caller, raise, read_at).await?)
+        }
         Urgent::End(given) => end(services, caller, given).await,
     }
-}
-
-async fn raise(services: &Services, caller: Caller, body: &Value) -> Result<Accepted, Problem> {
-    let raise = emergencies::read_raise(services, body);
-    Ok(emergencies::raise(services, caller, raise).await?)
 }
 
 async fn end(services: &Services, caller: Caller, end: End) -> Result<Accepted, Problem> {

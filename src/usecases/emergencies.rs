@@ -5,9 +5,10 @@ use crate::alerts::{Accepted, AlertError, Emergency, EmergencyView, EndWith, Man
 use crate::geo::Fix;
 use crate::id::EmergencyId;
 use crate::identity::{Caller, PinOutcome};
-use crate::runtime::detach;
+use crate::runtime::{Reached, detach};
 use crate::services::Services;
 use serde_json::Value;
+use tokio::time::Instant;
 
 /// What can be read of a raise.
 pub fn read_raise(services: &Services, given: &Value) -> Raise {
@@ -15,13 +16,21 @@ pub fn read_raise(services: &Services, given: &Value) -> Raise {
 }
 
 /// Raises an emergency, or joins the open one. Its fix goes into the track the usual way, whatever became of the raise, and
-/// nobody waits for that.
+/// nobody waits for that. `read_at` is when its frame or its body was read.
 ///
 /// # Errors
 /// Only when the store failed.
-pub async fn raise(services: &Services, caller: Caller, given: Raise) -> Result<Accepted, AlertError> {
+pub async fn raise(
+    services: &Services,
+    caller: Caller,
+    given: Raise,
+    read_at: Instant,
+) -> Result<Accepted, AlertError> {
     let numbered = given.fix.clone().filter(|_| given.fix_is_numbered);
     let accepted = services.alerts.raise(caller.user, Some(caller.device), given).await;
+    if accepted.as_ref().is_ok_and(|accepted| accepted.opened) {
+        Reached::Durable.after(read_at.elapsed());
+    }
     if let Some(fix) = numbered {
         put_into_track(services.clone(), caller, fix);
     }

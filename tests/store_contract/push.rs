@@ -133,8 +133,11 @@ pub(crate) async fn an_alert_is_pushed_to_every_endpoint_of_every_recipient(w: &
     }
     let draft = AlertDraft { lane: Lane::Emergency, kind: AlertKind::Emergency, ..alert(anna, contacts()) };
     assert_eq!(w.push.next_push(FCM).await.unwrap(), None);
+    tell(w, &alert(anna, contacts())).await;
+    assert_eq!(w.push.oldest_emergency_push().await.unwrap(), None, "a routine one is none");
     tell(w, &draft).await;
     tell(w, &draft).await;
+    assert_eq!(w.push.oldest_emergency_push().await.unwrap(), Some(T0));
     assert_eq!(w.push.next_push(FCM).await.unwrap(), Some(T0), "an emergency is due at once");
     let mut claimed = claim(w, FCM, T0).await;
     claimed.sort_by_key(|c| format!("{:?}", c.target == token("b2")));

@@ -10,6 +10,7 @@ mod outage;
 mod readiness;
 mod scaling;
 mod storm;
+mod trace;
 
 /// The whole count with `CIMA_PROVE=1`, a tenth of it otherwise.
 fn count(whole: usize) -> usize {

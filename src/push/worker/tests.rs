@@ -41,6 +41,7 @@ fn claimed(alert: AlertId, urgency: Urgency) -> Claimed {
         target: Target::Fcm { token: "t".into() },
         tries: 0,
         queued_at: T0,
+        at: T0,
         received: false,
         seen: false,
     }
@@ -56,6 +57,9 @@ impl PushStore for Deliveries {
     }
     async fn endpoints(&self, _: UserId) -> Stored<Vec<Endpoint>> {
         Ok(Vec::new())
+    }
+    async fn oldest_emergency_push(&self) -> Stored<Option<Timestamp>> {
+        Ok(None)
     }
     async fn next_push(&self, _: Queue) -> Stored<Option<Timestamp>> {
         Ok(self.due.lock().unwrap().iter().map(|(_, at)| *at).min())

@@ -7,7 +7,8 @@ use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::id::{AlertId, EndpointId, UserId};
 use crate::push::{
-    ClaimKey, Claimed, Matter, Notification, Queue, Settled, Settlement, Urgency, deadline, first_due,
+    Channel, ClaimKey, Claimed, Matter, Notification, Queue, Settled, Settlement, Urgency, deadline,
+    first_due,
 };
 use crate::store::Store;
 use crate::store::alerts::inbox::NewAlerts;
@@ -47,6 +48,20 @@ pub(super) async fn next(db: &Database, queue: Queue) -> Stored<Option<Timestamp
     Ok(db.one::<(Option<Timestamp>,)>(lane(queue.urgency), next).await?.and_then(|(due,)| due))
 }
 
+/// When the alert of the oldest delivery of an emergency was stored that no provider has taken yet.
+pub(super) async fn oldest_emergency(db: &Database) -> Stored<Option<Timestamp>> {
+    let channels: Vec<String> = Channel::ALL.iter().map(|channel| channel.word().to_owned()).collect();
+    // By the index of what is due, in which the few are that wait.
+    let oldest = query(sql!(
+        "SELECT min(d.queued_at) FROM push_deliveries p JOIN push_endpoints e ON e.id = p.endpoint_id
+         JOIN deliveries d ON d.alert_id = p.alert_id AND d.recipient_id = e.user_id
+         WHERE p.channel " pg "= ANY ($1)" lite "IN (SELECT value FROM json_each($1))" "
+         AND p.urgency = $2 AND p.due_at IS NOT NULL"
+    ));
+    let oldest = oldest.bind(channels.as_slice()).bind(Urgency::Emergency);
+    Ok(db.one::<(Option<Timestamp>,)>(Lane::Routine, oldest).await?.and_then(|(oldest,)| oldest))
+}
+
 #[derive(sqlx::FromRow)]
 struct ClaimedRow {
     registration: Uuid,
@@ -57,6 +72,7 @@ struct ClaimedRow {
     tries: i64,
     deadline_at: Timestamp,
     queued_at: Timestamp,
+    at: Timestamp,
     received: bool,
     seen: bool,
 }
@@ -75,6 +91,7 @@ impl ClaimedRow {
             target: serde_json::from_value(self.target.0).map_err(|_| unreadable("push_endpoints.target"))?,
             tries: u32::try_from(self.tries).map_err(|_| unreadable("push_deliveries.tries"))?,
             queued_at: self.queued_at,
+            at: self.at,
             received: self.received,
             seen: self.seen,
         })
@@ -105,7 +122,7 @@ pub(super) async fn claim(
     let mut claimed = Vec::with_capacity(taken.len());
     for (alert, endpoint) in taken {
         let whole = query(
-            "SELECT e.registration, e.target, a.kind, u.locale, p.claims, p.tries, p.deadline_at, d.queued_at,
+            "SELECT e.registration, e.target, a.kind, u.locale, p.claims, p.tries, p.deadline_at, d.queued_at, a.at,
                  d.received_at IS NOT NULL AS received, d.seen_at IS NOT NULL AS seen
              FROM push_deliveries p JOIN push_endpoints e ON e.id = p.endpoint_id JOIN accounts u ON u.id = e.user_id
              JOIN alerts a ON a.id = p.alert_id

@@ -44,6 +44,9 @@ impl PushStore for Store {
     async fn next_push(&self, queue: Queue) -> Stored<Option<Timestamp>> {
         deliveries::next(&self.db, queue).await
     }
+    async fn oldest_emergency_push(&self) -> Stored<Option<Timestamp>> {
+        deliveries::oldest_emergency(&self.db).await
+    }
     async fn claim_pushes(
         &self,
         queue: Queue,

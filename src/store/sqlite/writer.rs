@@ -59,7 +59,7 @@ impl Writer {
         self.begin_by(lane, Instant::now() + patience(lane)).await
     }
 
-    async fn begin_by(&self, lane: Lane, deadline: Instant) -> Stored<Tx<'_>> {
+    pub(in crate::store) async fn begin_by(&self, lane: Lane, deadline: Instant) -> Stored<Tx<'_>> {
         let routine = match lane {
             Lane::Emergency => None,
             Lane::Routine => {

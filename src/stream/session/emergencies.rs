@@ -46,6 +46,13 @@ impl Session {
         self.ahead(|session| session.ask(ask));
     }
 
+    /// A raise or an end does not fit now: its phone is told, and repeats it.
+    pub(in crate::stream) fn has_no_room(&mut self, about: Option<EmergencyId>) {
+        let why = Problem::unavailable("too many raises and ends wait on this socket; send it again");
+        let frame = self.accepted(UrgentAnswer { about, outcome: Err(why) });
+        self.ahead(|session| session.out(Output::Send(frame)));
+    }
+
     /// The frame that answers a raise or an end. Whatever PIN an end had, it is made of the same view.
     pub(in crate::stream) fn accepted(&self, answer: UrgentAnswer) -> ServerFrame {
         let frame = match answer.outcome {

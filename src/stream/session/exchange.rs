@@ -94,6 +94,8 @@ pub(in crate::stream) enum Effect {
         /// The last.
         to: i64,
     },
+    /// An SOS that was raised then has been written to the socket, for the first time.
+    Told(Timestamp),
     /// There is more of the inbox than a page: come back to it after everything else has had its turn.
     ContinueInbox,
     /// Hear positions of this person from now on.

@@ -1,7 +1,8 @@
 //! What a person is told: the welcome, the alerts of their inbox in order, and the emergencies they have part in.
 
 use super::{Ask, Effect, Moment, Output, Session, Work};
-use crate::alerts::{AlertError, AlertView, EmergencyView};
+use crate::alerts::{AlertError, AlertKind, AlertView, EmergencyView};
+use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::problem::Problem;
 use crate::stream::protocol::{PlainFrame, ServerFrame};
@@ -13,6 +14,8 @@ pub(in crate::stream) const PAGE: u32 = 100;
 pub(super) struct Inbox {
     /// The newest cursor that was sent; beyond every inbox for a socket that reads none.
     pub(super) sent_to: i64,
+    /// What happened before the welcome or a `resume` says nothing of how fast news are told.
+    news_from: Timestamp,
     /// A `resume` was asked for and its replay is not over.
     resuming: bool,
     /// The head could not be read at the welcome: where to go on from is found out first.
@@ -26,9 +29,22 @@ impl Inbox {
     }
 }
 
+impl Inbox {
+    /// When an SOS was raised that happened while this socket was there, and is sent on it for the first time.
+    fn raised_just_now(&self, alert: &AlertView) -> Option<Timestamp> {
+        let content = alert.content.as_ref().filter(|content| content.kind == AlertKind::Emergency)?;
+        Some(content.at).filter(|at| *at >= self.news_from)
+    }
+}
+
 impl Default for Inbox {
     fn default() -> Self {
-        Self { sent_to: i64::MAX, resuming: false, is_lost: false }
+        Self {
+            sent_to: i64::MAX,
+            news_from: Timestamp::from_unix_ms(i64::MAX),
+            resuming: false,
+            is_lost: false,
+        }
     }
 }
 
@@ -56,6 +72,7 @@ impl Session {
             })
         });
         self.inbox.sent_to = head.unwrap_or(i64::MAX);
+        self.inbox.news_from = moment.now;
         self.send(PlainFrame::Welcome {
             session: self.id,
             now: moment.now,
@@ -146,8 +163,12 @@ impl Session {
         let mut of_emergencies = false;
         for alert in page {
             of_emergencies |= alert.content.as_ref().is_some_and(|c| c.emergency.is_some());
+            let raised_at = self.inbox.raised_just_now(&alert);
             self.inbox.sent_to = self.inbox.sent_to.max(alert.cursor.unwrap_or(0));
             self.send(ServerFrame::Alert(Box::new(alert)));
+            if let Some(at) = raised_at {
+                self.out(Output::Do(Effect::Told(at)));
+            }
         }
         if of_emergencies {
             self.out(Output::Do(Effect::Sent { from, to: self.inbox.sent_to }));
@@ -160,11 +181,12 @@ impl Session {
     }
 
     /// Replays the inbox after a cursor. One beyond its head was never given out: then nothing can be promised.
-    pub(super) fn resume_from(&mut self, resume: i64, head: Result<i64, Problem>) {
+    pub(super) fn resume_from(&mut self, resume: i64, head: Result<i64, Problem>, moment: &Moment) {
         match head {
             Ok(head) if (0..=head).contains(&resume) => {
                 self.inbox.is_lost = false;
                 self.inbox.sent_to = resume;
+                self.inbox.news_from = moment.now;
                 self.inbox.resuming = true;
                 self.ask_inbox();
             }

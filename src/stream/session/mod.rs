@@ -156,7 +156,7 @@ impl Session {
             Answer::Emergency(found) => session.send_emergency(found, moment),
             Answer::Inbox(page) => session.send_page(page, moment),
             Answer::Place(head) => session.find_place(head, moment),
-            Answer::Head { resume, head } => session.resume_from(resume, head),
+            Answer::Head { resume, head } => session.resume_from(resume, head, moment),
             Answer::Acked(outcome) => session.if_refused(outcome, None),
             Answer::Claimed { about, outcome } => session.send_claimed(about, outcome),
             Answer::Authenticated(caller) => session.move_to(caller),

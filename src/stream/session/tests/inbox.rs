@@ -61,7 +61,7 @@ fn alerts_come_in_order_and_those_of_emergencies_are_recorded_as_sent() {
     let mut rig = Rig::welcomed();
     rig.node.inbox = vec![false, true, false];
     let said = rig.mail(|m| m.inbox());
-    assert_eq!(said, ["ask inbox 0", "alert 1", "alert 2", "alert 3", "sent 1 to 3"]);
+    assert_eq!(said, ["ask inbox 0", "alert 1", "alert 2", "told in time", "alert 3", "sent 1 to 3"]);
     assert_eq!(rig.session.sent_to(), 3);
     rig.node.inbox.push(false);
     assert_eq!(rig.mail(|m| m.inbox()), ["ask inbox 3", "alert 4"]);
@@ -113,7 +113,10 @@ fn what_could_not_be_read_is_read_again_after_a_second() {
     rig.node.fails = false;
     rig.node.open = vec![SOS];
     let said = rig.tick(Peers::None);
-    assert_eq!(said, ["ask open emergencies", "emergency", "ask inbox 0", "alert 1", "sent 1 to 1"]);
+    assert_eq!(
+        said,
+        ["ask open emergencies", "emergency", "ask inbox 0", "alert 1", "told in time", "sent 1 to 1"]
+    );
     assert!(rig.wakes_in() > Duration::from_secs(1), "once is enough");
 }
 
@@ -148,4 +151,22 @@ fn more_emergencies_than_can_be_named_are_all_looked_at() {
         .mail(|m| (0..65_u128).for_each(|n| m.emergency(crate::id::EmergencyId(uuid::Uuid::from_u128(n)))));
     assert_eq!(said.iter().filter(|s| *s == "ask emergency").count(), 64);
     assert_eq!(said[64..], ["ask open emergencies", "ask inbox 0"]);
+}
+
+#[test]
+fn what_is_told_again_says_nothing_of_how_fast_news_are() {
+    let mut rig = Rig::welcomed();
+    rig.node.inbox = vec![true];
+    assert_eq!(rig.mail(|m| m.inbox()), ["ask inbox 0", "alert 1", "told in time", "sent 1 to 1"]);
+    rig.pass(Duration::from_secs(1));
+    let said = rig.frame(json!({"type": "resume", "cursor": 0}));
+    assert_eq!(said, ["ask head 0", "ask inbox 0", "alert 1", "sent 1 to 1", "resumed true"]);
+}
+
+#[test]
+fn a_raise_that_has_no_room_is_refused_by_its_id() {
+    let mut rig = Rig::welcomed();
+    rig.session.has_no_room(Some(SOS));
+    let said = rig.tick(Peers::None);
+    assert!(said.iter().any(|line| line.starts_with("error unavailable")), "{said:?}");
 }

@@ -47,6 +47,7 @@ fn shown_effect(effect: Effect) -> String {
     match effect {
         Effect::Overtake => "overtake".to_owned(),
         Effect::Sent { from, to } => format!("sent {from} to {to}"),
+        Effect::Told(_) => "told in time".to_owned(),
         Effect::ContinueInbox => "continue inbox".to_owned(),
         Effect::Listen(subject) => format!("listen {}", short(subject)),
         Effect::Unlisten(subject) => format!("unlisten {}", short(subject)),
