@@ -17,8 +17,8 @@ test: ## every test; sets up by itself what it needs
 prove: ## every test with the long proofs at their full counts
 	CIMA_PROVE=1 tests/run.sh
 
-faults: ## the table of faults in README.md, played anew; some 25 minutes
-	cargo build --release --workspace
+faults: ## the table of faults in README.md, played anew; some 30 minutes
+	cargo build --release --workspace --bin cima --bin cima-rig
 	tests/backends.sh target/release/cima-rig --full --write README.md
 
 load: ## cima beside a bare sink: latency, memory and throughput; some 7 minutes

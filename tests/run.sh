@@ -59,7 +59,7 @@ else
 fi
 # Faults, played on real processes: a tenth of the counts, or all of it.
 if [ -n "${CIMA_PROVE:-}" ]; then
-    cargo build --quiet --release --workspace
+    cargo build --quiet --release --workspace --bin cima --bin cima-rig
     target/release/cima-rig --full --write README.md 2>&1 | tee "$folder/faults" || code=1
 else
     target/debug/cima-rig 2>&1 | tee "$folder/faults" || code=1

@@ -121,6 +121,7 @@ macro_rules! keeps_every_promise {
                 a_repeated_raise_is_the_same_emergency
                 a_second_raise_finds_the_open_one
                 a_taken_id_raises_with_another
+                of_many_raises_that_joined_the_newest_are_read_and_all_resolve
                 a_change_is_made_from_the_version_it_names
                 a_contact_has_part_in_what_they_were_told
                 duress_shows_its_end_to_who_does_not_hear_of_it
@@ -146,6 +147,7 @@ macro_rules! keeps_every_promise {
                 a_token_that_many_register_at_once_is_one_devices
                 an_endpoint_goes_with_its_device_and_its_person
                 an_alert_is_pushed_to_every_endpoint_of_every_recipient
+                the_oldest_emergency_that_waits_is_known
                 a_claim_is_one_workers_until_its_lease_ends
                 claims_leave_out_services_and_other_queues
                 what_a_provider_took_is_sent_whoever_claimed_it

@@ -1,6 +1,7 @@
 //! `cima-rig`: plays the faults and shows the table.
 
 use anyhow::{Context, bail, ensure};
+use cima_rig::crowd::people::{self, be};
 use cima_rig::scenario::{ALL, Scale, Scenario};
 use cima_rig::table::{self, Row};
 use clap::Parser;
@@ -11,16 +12,15 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// The priority of phones and contacts; nodes get the usual one.
 const PRIORITY: &str = "-5";
-/// Open files of this process, and of each node.
-const FILES: usize = 65_536;
-
 /// Plays faults on real nodes, a real PostgreSQL and a real Redis, and tells what came of everything that was acked.
 ///
 /// The program that is tried is the `cima` beside this one, or CIMA_RIG_PROGRAM. PostgreSQL and Redis are started from what
 /// Debian's packages installed (`tests/backends.sh true` installs them).
 #[derive(Parser)]
-#[command(version)]
+#[command(version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 struct Arguments {
+    #[command(subcommand)]
+    part: Option<Part>,
     /// Names of faults; all of them if there is none. `list` shows them.
     faults: Vec<String>,
     /// The whole counts, with the limits as they are. A smoke run has a tenth of the counts and ten times the limits.
@@ -37,8 +37,20 @@ struct Arguments {
     write: Option<PathBuf>,
 }
 
+/// What this program starts of itself.
+#[derive(clap::Subcommand)]
+enum Part {
+    /// A part of a crowd.
+    #[command(hide = true)]
+    Crowd(people::Part),
+}
+
 fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
+    if let Some(Part::Crowd(part)) = arguments.part {
+        runtime()?.block_on(be(part))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if arguments.faults == ["list"] {
         for scenario in ALL {
             let smoke = if scenario.smoke { "smoke, full" } else { "full" };
@@ -50,13 +62,16 @@ fn main() -> anyhow::Result<ExitCode> {
     take_what_is_needed();
     // A scenario that panics is a row that says why.
     std::panic::set_hook(Box::new(|_| ()));
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let rows = runtime.block_on(play(&arguments, &chosen))?;
+    let rows = runtime()?.block_on(play(&arguments, &chosen))?;
     if let Some(file) = &arguments.json {
         std::fs::write(file, serde_json::to_string_pretty(&rows)?)
             .with_context(|| file.display().to_string())?;
     }
     Ok(if rows.iter().all(Row::holds) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
 }
 
 fn chosen(arguments: &Arguments) -> anyhow::Result<Vec<&'static Scenario>> {
@@ -75,7 +90,11 @@ fn take_what_is_needed() {
     let own = std::process::id().to_string();
     // Without the right to it the figures are a little worse; files that are missing are told where a crowd gathers.
     let _ = Command::new("renice").args(["-n", PRIORITY, "-p", &own]).output();
-    let _ = Command::new("prlimit").args(["--pid", &own, &format!("--nofile={FILES}:{FILES}")]).output();
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    if let Some(hard) = files.and_then(|line| line.split_whitespace().nth(1)) {
+        let _ = Command::new("prlimit").args(["--pid", &own, &format!("--nofile={hard}:")]).output();
+    }
 }
 
 async fn play(arguments: &Arguments, chosen: &[&Scenario]) -> anyhow::Result<Vec<Row>> {

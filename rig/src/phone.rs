@@ -114,12 +114,12 @@ impl Phone {
         self.sent.last_key_value().map_or(0, |(seq, _)| *seq)
     }
 
-    /// The fix that is taken next, now; times differ by a millisecond at least.
+    /// The fix that is taken next, now, and not before the one before it.
     pub fn next_fix(&mut self, now: Timestamp) -> Value {
         let seq = self.last() + 1;
-        let after = self.sent.last_key_value().map_or(now, |(_, at)| *at + Duration::from_millis(1));
-        self.sent.insert(seq, now.max(after));
-        self.written(seq, now.max(after))
+        let at = self.sent.last_key_value().map_or(now, |(_, before)| now.max(*before));
+        self.sent.insert(seq, at);
+        self.written(seq, at)
     }
 
     fn written(&self, seq: i64, at: Timestamp) -> Value {

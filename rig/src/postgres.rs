@@ -64,6 +64,11 @@ impl Postgres {
         self.run("pg_ctl", &["-w", "-l", &self.log_file(), "-o", &options, "start"]);
     }
 
+    /// Restarts the server in order.
+    pub fn restart(&self) {
+        self.run("pg_ctl", &["-w", "-l", &self.log_file(), "-m", "fast", "restart"]);
+    }
+
     /// Stops the server as a crash does.
     pub fn stop(&self) {
         self.run("pg_ctl", &["-m", "immediate", "-w", "stop"]);

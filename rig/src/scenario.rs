@@ -4,6 +4,7 @@
 //! and reads the books. Limits are those of the full run; a smoke run has a tenth of the counts, a program with debug
 //! assertions and two cores that do other things as well, and ten times the time.
 
+mod clocks;
 mod floods;
 mod idle;
 mod kills;
@@ -101,23 +102,25 @@ const fn scenario(name: &'static str, on: On, smoke: bool, play: Play) -> Scenar
 /// All of them, in the order of the table.
 pub const ALL: &[Scenario] = &[
     scenario("none", On::Scaled, true, |s, on| Box::pin(plain::none(s, on))),
-    scenario("none-embedded", On::Embedded, true, |s, on| Box::pin(plain::none(s, on))),
+    scenario("none-embedded", On::Embedded, false, |s, on| Box::pin(plain::none(s, on))),
     scenario("redis-away", On::Scaled, true, |s, _| Box::pin(storms::redis_away(s))),
-    scenario("postgres-restart", On::Scaled, true, |s, _| Box::pin(storms::postgres_restarted(s))),
+    scenario("postgres-restart", On::Scaled, false, |s, _| Box::pin(storms::postgres_restarted(s))),
     scenario("migrate", On::Scaled, true, |s, _| Box::pin(migrating::beside_a_dump(s))),
     scenario("rolling-restart", On::Scaled, true, |s, _| Box::pin(rolling::restarted(s))),
     scenario("node-killed", On::Scaled, true, |s, _| Box::pin(kills::tracking(s))),
     scenario("killed-embedded", On::Embedded, true, |s, _| Box::pin(kills::embedded(s))),
     scenario("fix-flood", On::Scaled, true, |s, on| Box::pin(floods::fixes(s, on))),
     scenario("fix-flood-embedded", On::Embedded, false, |s, on| Box::pin(floods::fixes(s, on))),
-    scenario("logins", On::Scaled, true, |s, on| Box::pin(floods::logins(s, on))),
+    scenario("logins", On::Scaled, false, |s, on| Box::pin(floods::logins(s, on))),
     scenario("logins-embedded", On::Embedded, false, |s, on| Box::pin(floods::logins(s, on))),
     scenario("own-window", On::Scaled, true, |s, on| Box::pin(floods::own_window(s, on))),
     scenario("own-window-embedded", On::Embedded, false, |s, on| Box::pin(floods::own_window(s, on))),
-    scenario("claim-loop", On::Scaled, true, |s, on| Box::pin(floods::claims(s, on))),
+    scenario("claim-loop", On::Scaled, false, |s, on| Box::pin(floods::claims(s, on))),
     scenario("claim-loop-embedded", On::Embedded, false, |s, on| Box::pin(floods::claims(s, on))),
-    scenario("idle", On::Scaled, true, |s, _| Box::pin(idle::nothing_to_do(s))),
+    scenario("idle", On::Scaled, false, |s, _| Box::pin(idle::nothing_to_do(s))),
     scenario("not-ready", On::Scaled, false, |s, _| Box::pin(readiness::of_the_database(s))),
     scenario("disk-full-embedded", On::Embedded, false, |s, _| Box::pin(readiness::of_a_full_disk(s))),
+    scenario("clocks", On::Scaled, false, |s, _| Box::pin(clocks::of_nodes(s))),
+    scenario("clock-set-embedded", On::Embedded, false, |s, _| Box::pin(clocks::embedded(s))),
     scenario("shaken", On::Scaled, true, |s, _| Box::pin(kills::shaken(s))),
 ];

@@ -10,11 +10,18 @@ use crate::error::Stored;
 use crate::timekeeper::{Seen, TimeStore};
 use async_trait::async_trait;
 
-/// PostgreSQL has a clock; SQLite has the caller's.
+/// PostgreSQL has a clock; SQLite has the caller's. A row that somebody holds is passed over: nobody waits for another here.
 const SEEN: Sql = sql!(
+    pg "WITH free AS (SELECT only_row FROM fleet_clock FOR UPDATE SKIP LOCKED) "
     "UPDATE fleet_clock SET seen_at = " lite "max(seen_at, $1)"
-    pg "greatest(seen_at, clock_timestamp()) WHERE $1::timestamptz IS NOT NULL"
+    pg "greatest(seen_at, clock_timestamp()) FROM free WHERE fleet_clock.only_row = free.only_row
+        AND $1::timestamptz IS NOT NULL"
     " RETURNING " lite "$1" pg "clock_timestamp()" " AS now, seen_at AS newest, steps, last_step_ms, undone"
+);
+/// The same while somebody holds the row. It takes a number of a transaction, so that it is written down as a raise is.
+const READ: Sql = sql!(
+    "SELECT " lite "$1" pg "clock_timestamp()" " AS now, seen_at AS newest, steps, last_step_ms, undone FROM fleet_clock"
+    pg " WHERE $1::timestamptz IS NOT NULL AND pg_current_xact_id() IS NOT NULL"
 );
 const STEP: Sql = sql!(
     "UPDATE fleet_clock SET steps = steps + 1, last_step_ms = $2, undone = $3, seen_at = "
@@ -52,7 +59,10 @@ struct SeenRow {
 }
 
 pub(super) async fn seen(db: &Database, wall: Timestamp) -> Stored<Seen> {
-    let row: Option<SeenRow> = db.write_one(Pool::Emergency, query(SEEN).bind(wall)).await?;
+    let mut row: Option<SeenRow> = db.write_one(Pool::Emergency, query(SEEN).bind(wall)).await?;
+    if row.is_none() {
+        row = db.write_one(Pool::Emergency, query(READ).bind(wall)).await?;
+    }
     let row = row.ok_or_else(|| unreadable("the clock of all nodes"))?;
     let SeenRow { now, newest, steps, last_step_ms, undone } = row;
     Ok(Seen { now, newest, steps, last_step_ms, undone })

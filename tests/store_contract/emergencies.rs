@@ -308,3 +308,15 @@ pub(crate) async fn the_last_sign_of_life_outlives_a_restart(w: &World) {
     let over = due[0].apply(Command::Wake(None), after(34 * HOUR)).unwrap();
     assert_eq!((over.emergency.state, over.notices), (State::Expired, vec![Notice::Ended(State::Expired)]));
 }
+
+pub(crate) async fn of_many_raises_that_joined_the_newest_are_read_and_all_resolve(w: &World) {
+    let anna = w.person("anna").await;
+    let mut emergency = raised(anna, 0);
+    open(w, &emergency).await;
+    let ids: Vec<EmergencyId> = (0..105).map(|_| EmergencyId(id())).collect();
+    for id in &ids {
+        emergency = apply(w, &emergency, Command::Join(*id), 3).await;
+    }
+    let found = w.alerts.emergency_of(anna, ids[0]).await.unwrap().expect("the first still resolves");
+    assert_eq!((found.id, found.joined.as_slice()), (emergency.id, &ids[5..]));
+}

@@ -133,11 +133,8 @@ pub(crate) async fn an_alert_is_pushed_to_every_endpoint_of_every_recipient(w: &
     }
     let draft = AlertDraft { lane: Lane::Emergency, kind: AlertKind::Emergency, ..alert(anna, contacts()) };
     assert_eq!(w.push.next_push(FCM).await.unwrap(), None);
-    tell(w, &alert(anna, contacts())).await;
-    assert_eq!(w.push.oldest_emergency_push().await.unwrap(), None, "a routine one is none");
     tell(w, &draft).await;
     tell(w, &draft).await;
-    assert_eq!(w.push.oldest_emergency_push().await.unwrap(), Some(T0));
     assert_eq!(w.push.next_push(FCM).await.unwrap(), Some(T0), "an emergency is due at once");
     let mut claimed = claim(w, FCM, T0).await;
     claimed.sort_by_key(|c| format!("{:?}", c.target == token("b2")));
@@ -344,4 +341,21 @@ pub(crate) async fn what_a_gone_process_claimed_is_due(w: &World) {
     let recovered = w.push.recover_pushes(after(2)).await.unwrap();
     let now = if recovered > 0 { after(2) } else { after(31) };
     assert_eq!(claim(w, FCM, now).await.remove(0).key.alert, lost.key.alert);
+}
+
+pub(crate) async fn the_oldest_emergency_that_waits_is_known(w: &World) {
+    let anna = w.person("anna").await;
+    let bob = w.contact(anna, "bob", &[Scope::Alerts], true).await;
+    let (device, _) = w.device(bob).await;
+    register(w, bob, device, &token("b"), T0).await;
+    tell(w, &alert(anna, contacts())).await;
+    assert_eq!(w.push.oldest_emergency_push().await.unwrap(), None, "a routine one is none");
+    let sos = AlertDraft { lane: Lane::Emergency, kind: AlertKind::Emergency, ..alert(anna, contacts()) };
+    tell(w, &sos).await;
+    assert_eq!(w.push.oldest_emergency_push().await.unwrap(), Some(T0));
+    let claimed = claim(w, FCM, T0).await;
+    assert_eq!(w.push.oldest_emergency_push().await.unwrap(), Some(T0), "no provider has it yet");
+    let taken = Settled { key: claimed[0].key, settlement: Settlement::Accepted };
+    w.push.settle_pushes(Urgency::Emergency, &[taken], T0).await.unwrap();
+    assert_eq!(w.push.oldest_emergency_push().await.unwrap(), None);
 }

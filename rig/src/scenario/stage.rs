@@ -102,7 +102,7 @@ impl Stage {
 
 /// The usual stream of fixes, to these nodes.
 pub(super) async fn background(rest: &Api, nodes: &[Api], scale: &Scale) -> anyhow::Result<Background> {
-    let phones = background::phones(rest, PHONES).await?;
+    let phones = background::phones(rest, scale.count(PHONES)).await?;
     let at = nodes.iter().map(|node| node.base().to_owned()).collect();
     Ok(Background::start(phones, at, scale.fixes_per_second(), 1, scale.seed))
 }

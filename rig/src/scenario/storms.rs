@@ -41,8 +41,7 @@ pub(super) async fn redis_away(scale: &Scale) -> anyhow::Result<Row> {
 pub(super) async fn postgres_restarted(scale: &Scale) -> anyhow::Result<Row> {
     let name = format!("PostgreSQL restarted, {} idle sockets", scale.count(20_000));
     storm(scale, &name, async |all: &mut Deployment| {
-        all.postgres.stop();
-        all.postgres.start_again();
+        all.postgres.restart();
     })
     .await
 }
@@ -61,10 +60,12 @@ async fn storm(scale: &Scale, name: &str, fault: impl AsyncFnOnce(&mut Deploymen
     let struck = async {
         // Some SOS are on their way.
         sleep(Duration::from_secs(2)).await;
+        let away = Instant::now();
         fault(&mut all).await;
-        crowd.as_before(Duration::from_secs(60)).await
+        let away = away.elapsed();
+        (away, crowd.as_before(Duration::from_secs(60)).await)
     };
-    let ((), as_before) = tokio::join!(raised, struck);
+    let ((), (away, as_before)) = tokio::join!(raised, struck);
     let logged = all.lines_logged() - logged;
     let streamed = background.end(&all.api()).await?;
     let mut row = Row::new(name, On::Scaled.word());
@@ -75,7 +76,8 @@ async fn storm(scale: &Scale, name: &str, fault: impl AsyncFnOnce(&mut Deploymen
             .at_most(BACK * if scale.full { 1.0 } else { 3.0 }),
     );
     row.add(Figure::count("sockets closed", crowd.closes() as f64).at_most(0.0));
-    row.add(Figure::count("log lines", logged as f64).at_most(100.0));
+    row.add(Figure::count("log lines", logged as f64).at_most(if scale.full { 100.0 } else { 300.0 }));
+    row.add(Figure::s("the backend was away for", away));
     judge(&mut row, &circle, &streamed);
     drop((circle, crowd));
     all.stop().await;

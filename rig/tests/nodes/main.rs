@@ -7,6 +7,7 @@ mod ends;
 mod lane;
 mod migrating;
 mod outage;
+mod promises;
 mod readiness;
 mod scaling;
 mod storm;

@@ -53,7 +53,7 @@ pub struct EmergencyView {
     pub ended_at: Option<Timestamp>,
     /// Who is on it.
     pub claims: Vec<ClaimView>,
-    /// Further raises that joined it; only the subject sees them.
+    /// The newest hundred of further raises that joined it; only the subject sees them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub joined: Option<Vec<EmergencyId>>,
     /// How far its raising alerts have come; only the subject sees it.

@@ -1,20 +1,21 @@
-//! Many people whose apps are open, and who do nothing.
+//! A part of a crowd, in a process of its own.
 
 use anyhow::{Context, ensure};
 use cima::client::{Api, Heard, Session, Socket};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::json;
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{interval, sleep, timeout};
 
 /// Sign-ups at a time.
 const AT_ONCE: usize = 32;
-/// Sockets that are asked whether they are served.
-const ASKED: usize = 200;
+/// One in so many sockets is asked whether it is served.
+pub const EACH: usize = 100;
 /// Until a node that does not answer is left.
 const CONNECT: Duration = Duration::from_secs(5);
 
@@ -25,64 +26,69 @@ struct Counts {
     answers: AtomicUsize,
 }
 
-/// Their sockets; they come back when they are closed, with jitter.
-pub struct Crowd {
-    size: usize,
-    counts: Arc<Counts>,
-    ask: watch::Sender<u64>,
-    _tasks: JoinSet<()>,
+/// Who and where.
+#[derive(clap::Args)]
+pub struct Part {
+    /// Where they sign up.
+    #[arg(long)]
+    pub rest: String,
+    /// Where they stream, in turns.
+    #[arg(long = "node")]
+    pub nodes: Vec<String>,
+    /// The number of the first.
+    #[arg(long)]
+    pub from: usize,
+    /// How many.
+    #[arg(long)]
+    pub size: usize,
 }
 
-impl Crowd {
-    /// So many, in turns on these nodes; they sign up at `rest`.
-    ///
-    /// # Errors
-    /// When somebody cannot be signed up, or this process may not open so many files.
-    pub async fn gather(rest: &Api, nodes: &[Api], size: usize) -> anyhow::Result<Self> {
-        check_open_files(size)?;
-        let (counts, ask) = (Arc::<Counts>::default(), watch::channel(0).0);
-        let mut tasks = JoinSet::new();
-        let mut people = stream::iter(0..size)
-            .map(|n| async move {
+/// Opens the sockets, and then says whenever it changes how many are open, how often one ended, and how many have answered
+/// since it was last asked, until its input ends. A line of input asks those that are asked.
+///
+/// # Errors
+/// When somebody cannot be signed up, or this process may not open so many files.
+pub async fn be(part: Part) -> anyhow::Result<()> {
+    let Part { rest, nodes, from, size } = part;
+    check_open_files(size)?;
+    let (rest, counts, ask) = (Api::new(rest)?, Arc::<Counts>::default(), watch::channel(0_u64).0);
+    let nodes: Vec<Api> = nodes.into_iter().map(Api::new).collect::<Result<_, _>>()?;
+    let mut tasks = JoinSet::new();
+    let mut people = stream::iter(from..from + size)
+        .map(|n| {
+            let (rest, nodes) = (&rest, &nodes);
+            async move {
                 let session = rest.sign_up(&format!("idle_{n}"), "Idle").await?;
                 let socket = nodes[n % nodes.len()].stream(&session.access).await?;
                 anyhow::Ok((n, session, socket))
-            })
-            .buffer_unordered(AT_ONCE);
-        while let Some((n, session, socket)) = people.try_next().await.context("a crowd")? {
-            let (counts, asked) = (Arc::clone(&counts), (n < ASKED).then(|| ask.subscribe()));
-            let node = nodes[n % nodes.len()].clone();
-            counts.open.fetch_add(1, Ordering::SeqCst);
-            tasks.spawn(stay(node, session, socket, asked, counts, n as u64));
-        }
-        drop(people);
-        Ok(Self { size, counts, ask, _tasks: tasks })
-    }
-
-    /// How many sockets are open.
-    pub fn open(&self) -> usize {
-        self.counts.open.load(Ordering::SeqCst)
-    }
-
-    /// How often one ended so far.
-    pub fn closes(&self) -> usize {
-        self.counts.closes.load(Ordering::SeqCst)
-    }
-
-    /// How long it takes from now until all are open, and those that are asked are served; `None` if not in time.
-    pub async fn as_before(&self, within: Duration) -> Option<Duration> {
-        let (began, asked) = (Instant::now(), ASKED.min(self.size));
-        while began.elapsed() < within {
-            self.counts.answers.store(0, Ordering::SeqCst);
-            self.ask.send_modify(|round| *round += 1);
-            for _ in 0..20 {
-                sleep(Duration::from_millis(50)).await;
-                if self.open() == self.size && self.counts.answers.load(Ordering::SeqCst) >= asked {
-                    return Some(began.elapsed());
-                }
             }
+        })
+        .buffer_unordered(AT_ONCE);
+    while let Some((n, session, socket)) = people.try_next().await.context("a crowd")? {
+        let (counts, asked) = (Arc::clone(&counts), (n % EACH == 0).then(|| ask.subscribe()));
+        let node = nodes[n % nodes.len()].clone();
+        counts.open.fetch_add(1, Ordering::SeqCst);
+        tasks.spawn(stay(node, session, socket, asked, counts, n as u64));
+    }
+    drop(people);
+    let asked = Arc::clone(&counts);
+    std::thread::spawn(move || {
+        for _ in std::io::stdin().lines().map_while(Result::ok) {
+            asked.answers.store(0, Ordering::SeqCst);
+            ask.send_modify(|round| *round += 1);
         }
-        None
+        // Whoever has started this is gone.
+        std::process::exit(0);
+    });
+    let (mut look, mut said) = (interval(Duration::from_millis(20)), String::new());
+    loop {
+        look.tick().await;
+        let of = |count: &AtomicUsize| count.load(Ordering::SeqCst);
+        let now = format!("{} {} {}", of(&counts.open), of(&counts.closes), of(&counts.answers));
+        if now != said {
+            writeln!(std::io::stdout(), "{now}")?;
+            said = now;
+        }
     }
 }
 
