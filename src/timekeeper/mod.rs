@@ -3,7 +3,7 @@
 //! A node's own wall clock decides nothing, so one that is an hour wrong does no harm. The store's clock may be set too: the
 //! database's server, or the machine of a node that stores in its own files. A countdown is a duration: when a node
 //! sees, between two of its looks, that the store's clock went another way than its monotonic one, it moves what is due
-//! by the same, once for all nodes ([`TimeStore::step`]), and then goes by the new time. [`rule`] says what a look means.
+//! by the same, once for all nodes ([`TimeStore::step`]), and then goes by the new time. `rule.rs` says what a look means.
 //!
 //! What it cannot know: whether time passed while no node ran. A clock that is set forward then makes due what is
 //! due by it; one that is set back counts from when it was last seen. And a whole fleet that stood still (a paused machine
