@@ -109,7 +109,7 @@ pub const ALL: &[Scenario] = &[
     scenario("rolling-restart", On::Scaled, true, |s, _| Box::pin(rolling::restarted(s))),
     scenario("node-killed", On::Scaled, true, |s, _| Box::pin(kills::tracking(s))),
     scenario("killed-embedded", On::Embedded, true, |s, _| Box::pin(kills::embedded(s))),
-    scenario("fix-flood", On::Scaled, true, |s, on| Box::pin(floods::fixes(s, on))),
+    scenario("fix-flood", On::Scaled, false, |s, on| Box::pin(floods::fixes(s, on))),
     scenario("fix-flood-embedded", On::Embedded, false, |s, on| Box::pin(floods::fixes(s, on))),
     scenario("logins", On::Scaled, false, |s, on| Box::pin(floods::logins(s, on))),
     scenario("logins-embedded", On::Embedded, false, |s, on| Box::pin(floods::logins(s, on))),
