@@ -139,7 +139,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     if let Command::Sink { listen } = cli.command {
         return sink::serve(listen).await.map(|()| ExitCode::SUCCESS);
     }
-    server::check_open_files(options.sockets())?;
+    cima_rig::files::check_open_files(options.sockets())?;
     if let Command::Compare { other, turns } = cli.command {
         let found = Box::pin(compare::run(&options, other, turns)).await?;
         written(&options, &found.markdown(), &found)?;

@@ -109,19 +109,3 @@ fn cpu_of(process: &str) -> anyhow::Result<Duration> {
     ensure!(ticks.len() == 2, "not the stat of a process");
     Ok(Duration::from_millis(ticks.iter().sum::<u64>() * 1000 / TICKS_PER_S))
 }
-
-/// Each socket is a file here and one in the server, which inherits the limit.
-///
-/// # Errors
-/// When so many sockets cannot be opened; says what to do.
-pub(crate) fn check_open_files(sockets: usize) -> anyhow::Result<()> {
-    let limits = std::fs::read_to_string("/proc/self/limits")?;
-    let line = limits.lines().find_map(|l| l.strip_prefix("Max open files")).unwrap_or_default();
-    let soft: usize = line.split_whitespace().next().unwrap_or_default().parse().unwrap_or(usize::MAX);
-    let wanted = sockets + sockets / 10 + 200;
-    ensure!(
-        soft >= wanted,
-        "only {soft} files may be open, {wanted} are needed; run `ulimit -n {wanted}` first"
-    );
-    Ok(())
-}

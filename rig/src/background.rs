@@ -41,8 +41,7 @@ pub struct Streamed {
 /// # Errors
 /// When somebody cannot be signed up.
 pub async fn phones(rest: &Api, count: usize) -> anyhow::Result<Vec<Phone>> {
-    let contact = ("background_contact".to_owned(), rest.sign_up("background_contact", "Contact").await?);
-    let contact = (contact.1, contact.0);
+    let contact = (rest.sign_up("background_contact", "Contact").await?, "background_contact".to_owned());
     let people = (0..count).map(|n| {
         let contact = &contact;
         async move { anyhow::Ok(phone::person(rest, n, contact).await) }

@@ -24,14 +24,10 @@ pub struct Sos {
     pub contact: usize,
     /// When its frame was first written.
     pub sent: Instant,
-    /// How often it was sent.
-    pub tries: usize,
     /// How often it was answered with a refusal.
     pub refused: usize,
     /// When it was first answered as taken.
     pub accepted: Option<Instant>,
-    /// In how many places it was kept, by that answer.
-    pub copies: u64,
     /// It must not be told earlier.
     pub not_before: Instant,
     /// When its end was answered as taken.
@@ -237,10 +233,8 @@ mod tests {
             subject: "ada".into(),
             contact: 0,
             sent: now,
-            tries: 1,
             refused: 0,
             accepted: Some(now),
-            copies: 1,
             not_before: now,
             ended: None,
             end_took: None,

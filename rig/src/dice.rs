@@ -10,14 +10,6 @@ impl Dice {
         Self(seed)
     }
 
-    /// Dice of their own for somebody, so that what one throws changes nothing for another.
-    #[must_use]
-    pub fn of(&self, who: u64) -> Self {
-        let mut own = Self(self.0 ^ who.wrapping_mul(0xA24B_AED4_963E_E407));
-        own.next();
-        own
-    }
-
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
@@ -31,11 +23,21 @@ impl Dice {
         self.next() % sides.max(1)
     }
 
+    /// An index below `n`.
+    pub fn below(&mut self, n: usize) -> usize {
+        usize::try_from(self.roll(n as u64)).unwrap()
+    }
+
+    /// At least `low`, less than `high`.
+    pub fn between(&mut self, low: f64, high: f64) -> f64 {
+        low + (high - low) * (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
     /// One of these.
     ///
     /// # Panics
     /// When there is none.
     pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
-        &from[usize::try_from(self.roll(from.len() as u64)).unwrap()]
+        &from[self.below(from.len())]
     }
 }

@@ -12,6 +12,7 @@ pub mod books;
 pub mod crowd;
 pub mod database;
 pub mod dice;
+pub mod files;
 pub mod front;
 pub mod layout;
 pub mod ledger;

@@ -34,8 +34,6 @@ pub struct Site {
     pub database: Option<String>,
     /// By what they hint to each other.
     pub redis: Option<String>,
-    /// What a password costs; little, where this is not what is looked at.
-    pub password_memory_kib: u32,
     folder: TempDir,
 }
 
@@ -104,7 +102,7 @@ impl Site {
     fn of(database: Option<String>, redis: Option<String>) -> Self {
         let folder = TempDir::new().unwrap();
         std::fs::write(folder.path().join("key.pem"), SigningKey::generate_pem().unwrap()).unwrap();
-        Self { database, redis, password_memory_kib: 64, folder }
+        Self { database, redis, folder }
     }
 
     /// With a database and the Redis of the test run.
@@ -153,7 +151,6 @@ impl Site {
         }
         command.args(["--log", "warn", "serve"]);
         command.args(["--listen", how.listen.as_deref().unwrap_or("127.0.0.1:0")]);
-        command.args(["--password-memory-kib", &self.password_memory_kib.to_string()]);
         if let Some(database) = &self.database {
             command.args(["--database-url", database]);
         }
@@ -169,7 +166,11 @@ impl Site {
             command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         }
         let said = std::fs::File::options().create(true).append(true).open(&log).unwrap();
-        command.env("CIMA_DRAIN_S", "4").envs(how.variables.iter().map(|(n, v)| (n, v)));
+        // Not as flags, which would go before what a launch says. Passwords cost little where they are not looked at.
+        command
+            .env("CIMA_PASSWORD_MEMORY_KIB", "64")
+            .env("CIMA_DRAIN_S", "4")
+            .envs(how.variables.iter().map(|(n, v)| (n, v)));
         let child = command.stdout(Stdio::piped()).stderr(said).spawn().unwrap();
         Begun { child, clock, log }
     }

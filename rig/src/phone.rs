@@ -17,8 +17,9 @@ const AWAY: f64 = 48.21;
 const SIDE: i64 = 7;
 /// Fixes of one frame when what was not acked is sent again.
 const AGAIN: usize = 50;
-/// Without an ack for so long, what was sent is sent again.
-const STALLED: Duration = Duration::from_secs(2);
+/// Without an ack for so long, what was sent is sent again; at most for so long, where that brought none: phones that all send
+/// again what a slow server has not come to yet would keep it from ever doing so.
+const STALLED: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
 /// One in so many fixes is followed by a change of the network.
 const CHANGES: u64 = 25;
 
@@ -151,12 +152,13 @@ impl Phone {
         self.acked = self.acked.max(welcome["last_seq"].as_i64().unwrap());
         let window = welcome["window"].as_u64().map_or(AGAIN, |window| usize::try_from(window).unwrap());
         let Some(mut asked) = self.again(socket, window).await else { return false };
-        let (mut next, mut progress) = (Instant::now() + pause, Instant::now());
+        let (mut next, mut progress, mut patience) = (Instant::now() + pause, Instant::now(), STALLED.0);
         loop {
             // What was pushed back is sent again when nothing else comes any more, or it is over.
-            let stalled = progress.elapsed() > STALLED || (over() && self.acked >= asked);
-            if self.acked < self.last() && stalled {
+            let stalled = progress.elapsed() > patience;
+            if self.acked < self.last() && (stalled || (over() && self.acked >= asked)) {
                 progress = Instant::now();
+                patience = if stalled { (patience * 2).min(STALLED.1) } else { patience };
                 let Some(again) = self.again(socket, window).await else { return false };
                 asked = again;
             }
@@ -164,7 +166,7 @@ impl Phone {
                 heard = socket.hear() => match heard {
                     Heard::Frame(frame) if frame["type"] == "acked" => {
                         self.acked = self.acked.max(frame["seq"].as_i64().unwrap());
-                        progress = Instant::now();
+                        (progress, patience) = (Instant::now(), STALLED.0);
                         if over() && self.acked >= self.last() {
                             return true;
                         }

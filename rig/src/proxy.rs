@@ -2,8 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -38,7 +37,6 @@ pub struct Proxy {
     pub address: SocketAddr,
     fault: watch::Sender<Fault>,
     resets: watch::Sender<u64>,
-    open: Arc<AtomicUsize>,
     _task: JoinSet<()>,
 }
 
@@ -48,9 +46,7 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (fault, resets) = (watch::channel(Fault::default()).0, watch::channel(0).0);
-        let open = Arc::<AtomicUsize>::default();
-        let (server, faults, reset, opened) =
-            (server.to_owned(), fault.subscribe(), resets.subscribe(), Arc::clone(&open));
+        let (server, faults, reset) = (server.to_owned(), fault.subscribe(), resets.subscribe());
         let mut task = JoinSet::new();
         task.spawn(async move {
             let mut ways = JoinSet::new();
@@ -59,17 +55,14 @@ impl Proxy {
                 if faults.borrow().refused {
                     continue;
                 }
-                let (server, faults, reset, opened) =
-                    (server.clone(), faults.clone(), reset.clone(), Arc::clone(&opened));
+                let (server, faults, reset) = (server.clone(), faults.clone(), reset.clone());
                 ways.spawn(async move {
-                    opened.fetch_add(1, Ordering::SeqCst);
                     // Either side may go at any time; the other sees the end of its connection.
                     let _ = carry(near, &server, faults, reset).await;
-                    opened.fetch_sub(1, Ordering::SeqCst);
                 });
             }
         });
-        Self { address, fault, resets, open, _task: task }
+        Self { address, fault, resets, _task: task }
     }
 
     /// From now on, for connections there are and new ones.
@@ -80,11 +73,6 @@ impl Proxy {
     /// Resets every connection there is.
     pub fn reset(&self) {
         self.resets.send_modify(|count| *count += 1);
-    }
-
-    /// How many connections there are.
-    pub fn connections(&self) -> usize {
-        self.open.load(Ordering::SeqCst)
     }
 
     /// The address of a server, such as a database's URL, by way of this road.

@@ -113,16 +113,6 @@ impl Circle {
         })
     }
 
-    /// The number of people.
-    pub fn len(&self) -> usize {
-        self.contacts.len()
-    }
-
-    /// Whether there is nobody.
-    pub fn is_empty(&self) -> bool {
-        self.contacts.is_empty()
-    }
-
     /// An SOS every so often, until the end; each is answered, told and ended, or given up, before this returns. `countdown_s`
     /// is of each.
     pub async fn raise_every(&self, pause: Duration, until: Instant, countdown_s: u64) {
@@ -159,9 +149,15 @@ impl Circle {
 
 /// What a phone was answered.
 enum Answer {
-    Taken { copies: u64 },
+    /// It is kept, in one place at least.
+    Taken,
     Refused,
     Nothing,
+}
+
+/// An answer that nothing is kept is none that a person may rely on.
+fn is_kept(answer: &Value) -> bool {
+    answer["copies"].as_u64() >= Some(1)
 }
 
 impl Person {
@@ -200,10 +196,8 @@ impl Person {
             subject: self.session.user.clone(),
             contact: self.contact,
             sent,
-            tries: 0,
             refused: 0,
             accepted: None,
-            copies: 0,
             not_before: sent + Duration::from_secs(countdown_s),
             ended: None,
             end_took: None,
@@ -219,11 +213,10 @@ impl Person {
         let raise =
             json!({"type": "emergency", "id": id, "kind": "sos", "countdown_s": countdown_s, "fix": fix});
         while sent.elapsed() < GIVEN_UP {
-            book(&|sos| sos.tries += 1);
             let answer = timeout(PATIENCE, self.ask(&raise, ways)).await.unwrap_or(Answer::Nothing);
             match answer {
-                Answer::Taken { copies } => {
-                    book(&|sos| (sos.accepted, sos.copies) = (Some(Instant::now()), copies));
+                Answer::Taken => {
+                    book(&|sos| sos.accepted = Some(Instant::now()));
                     break;
                 }
                 Answer::Refused => book(&|sos| sos.refused += 1),
@@ -264,9 +257,7 @@ impl Person {
             // The next try goes by a stream again, if there is one.
             self.connect(ways).await;
             return match asked {
-                Ok(answer) if matches!(answer.status, 200 | 201) => {
-                    Answer::Taken { copies: answer.body["copies"].as_u64().unwrap_or(0) }
-                }
+                Ok(answer) if matches!(answer.status, 200 | 201) && is_kept(&answer.body) => Answer::Taken,
                 Ok(_) => Answer::Refused,
                 Err(_) => Answer::Nothing,
             };
@@ -277,7 +268,7 @@ impl Person {
         loop {
             match socket.hear().await {
                 Heard::Frame(frame) if frame["type"] == "accepted" && frame["id"] == raise["id"] => {
-                    return Answer::Taken { copies: frame["copies"].as_u64().unwrap_or(0) };
+                    return if is_kept(&frame) { Answer::Taken } else { Answer::Refused };
                 }
                 Heard::Frame(frame) if frame["type"] == "error" && frame["emergency"] == raise["id"] => {
                     return Answer::Refused;

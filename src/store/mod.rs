@@ -72,7 +72,7 @@ impl Store {
             _ => None,
         }
     }
-    /// Whether the store can take an emergency now; answers within half a second.
+    /// Whether the store can take an emergency now: it looks at the clock, which it writes down.
     ///
     /// # Errors
     /// When it cannot.

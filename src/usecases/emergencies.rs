@@ -5,7 +5,7 @@ use crate::alerts::{Accepted, AlertError, Emergency, EmergencyView, EndWith, Man
 use crate::geo::Fix;
 use crate::id::EmergencyId;
 use crate::identity::{Caller, PinOutcome};
-use crate::runtime::{Reached, detach};
+use crate::runtime::detach;
 use crate::services::Services;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -27,10 +27,7 @@ pub async fn raise(
     read_at: Instant,
 ) -> Result<Accepted, AlertError> {
     let numbered = given.fix.clone().filter(|_| given.fix_is_numbered);
-    let accepted = services.alerts.raise(caller.user, Some(caller.device), given).await;
-    if accepted.as_ref().is_ok_and(|accepted| accepted.opened) {
-        Reached::Durable.after(read_at.elapsed());
-    }
+    let accepted = services.alerts.raise(caller.user, Some(caller.device), given, read_at).await;
     if let Some(fix) = numbered {
         put_into_track(services.clone(), caller, fix);
     }

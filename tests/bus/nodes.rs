@@ -154,7 +154,7 @@ async fn an_emergency_of_another_node_shows_without_a_hint() {
     assert!(comes(&mut phone, FOUND, is_alert).await);
     let now = services.clock.now();
     let raise = Raise::read(&serde_json::json!({"kind": "sos"}), now, Duration::from_secs(3600));
-    let accepted = elsewhere.raise(id(&ada), None, raise).await.unwrap();
+    let accepted = elsewhere.raise(id(&ada), None, raise, tokio::time::Instant::now()).await.unwrap();
     assert!(comes(&mut phone, FOUND, shows("active")).await, "the emergency was not found");
     let (emergency, resolve) = (accepted.emergency.id, EndWith::Resolve);
     elsewhere.end(id(&ada), emergency, resolve, Manner::True).await.unwrap();

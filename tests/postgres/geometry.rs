@@ -6,9 +6,10 @@
 //! either point-in-polygon rule round at a few of them, and both geodesics are good to 15 nm (Karney 2013) of which
 //! PostGIS rounds away ten; what is left is for radii of a thousand kilometres. No receiver knows where it is to a metre.
 
-use crate::shapes::{Random, around, near_edge, shape};
+use crate::shapes::{around, near_edge, shape};
 use crate::{count, database, seed};
 use cima::geo::{Point, RawShape, Shape};
+use cima_rig::dice::Dice;
 use sqlx::{PgConnection, query_scalar};
 
 /// Nearer to an edge than this, the two may see it differently.
@@ -59,13 +60,13 @@ struct Seen {
 #[tokio::test(flavor = "multi_thread")]
 async fn memory_and_postgis_agree() {
     let pairs = count(PAIRS);
-    let mut r = Random(seed());
+    let mut r = Dice::new(seed());
     let fresh = database::fresh().await;
     let mut db = fresh.connect().await;
     let mut seen = Seen::default();
     while seen.pairs < pairs {
         let shapes: Vec<Shape> = (0..BATCH / POINTS).map(|_| shape(&mut r)).collect();
-        let point = |r: &mut Random, n: usize| match n % 2 {
+        let point = |r: &mut Dice, n: usize| match n % 2 {
             0 => near_edge(r, &shapes[n / POINTS], 10.0 * TOLERANCE_M),
             _ => around(r, &shapes[n / POINTS]),
         };

@@ -1,35 +1,15 @@
 //! Shapes and points made at random from a seed that can be given again.
 
 use cima::geo::{Point, RawShape, Shape};
+use cima_rig::dice::Dice;
 use geo::{Destination, Geodesic};
-
-/// Random numbers that only a seed decides (SplitMix64).
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-    /// At least `low`, less than `high`.
-    pub(crate) fn between(&mut self, low: f64, high: f64) -> f64 {
-        low + (high - low) * (self.next() >> 11) as f64 / (1_u64 << 53) as f64
-    }
-    /// Less than `n`.
-    pub(crate) fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
-    }
-}
 
 /// A ring around a place whose radius follows the angle, so that it never crosses itself: `inner` to `outer` parts of
 /// `size_deg`.
-fn ring(r: &mut Random, lon: f64, lat: f64, size_deg: f64, inner: f64, outer: f64) -> Vec<Vec<f64>> {
+fn ring(r: &mut Dice, lon: f64, lat: f64, size_deg: f64, inner: f64, outer: f64) -> Vec<Vec<f64>> {
     let corners = 3 + r.below(20);
     let wide = size_deg / lat.to_radians().cos().max(0.01);
-    let corner = |r: &mut Random, n: usize| {
+    let corner = |r: &mut Dice, n: usize| {
         let angle = (n as f64 + r.between(0.0, 0.8)) / corners as f64 * std::f64::consts::TAU;
         let far = r.between(inner, outer);
         let (lon, lat) = (lon + wide * far * angle.cos(), lat + size_deg * far * angle.sin());
@@ -41,7 +21,7 @@ fn ring(r: &mut Random, lon: f64, lat: f64, size_deg: f64, inner: f64, outer: f6
 }
 
 /// Where shapes are: anywhere, or where they are hard.
-fn center(r: &mut Random) -> (f64, f64) {
+fn center(r: &mut Dice) -> (f64, f64) {
     match r.below(4) {
         0 => (r.between(-180.0, 180.0), r.between(75.0, 89.5) * if r.below(2) == 0 { 1.0 } else { -1.0 }),
         1 => (r.between(179.0, 180.0) * if r.below(2) == 0 { 1.0 } else { -1.0 }, r.between(-70.0, 70.0)),
@@ -49,7 +29,7 @@ fn center(r: &mut Random) -> (f64, f64) {
     }
 }
 
-fn raw(r: &mut Random) -> RawShape {
+fn raw(r: &mut Dice) -> RawShape {
     let (lon, lat) = center(r);
     let size_deg = 10_f64.powf(r.between(-4.0, 0.5));
     match r.below(4) {
@@ -70,7 +50,7 @@ fn raw(r: &mut Random) -> RawShape {
 }
 
 /// A shape that a client may write; what breaks at the rim of the map is made again.
-pub(crate) fn shape(r: &mut Random) -> Shape {
+pub(crate) fn shape(r: &mut Dice) -> Shape {
     loop {
         if let Ok(shape) = Shape::try_from(raw(r)) {
             return shape;
@@ -93,7 +73,7 @@ fn on_earth(lon: f64, lat: f64) -> Point {
 }
 
 /// A point at most `off_m` from an edge of the shape.
-pub(crate) fn near_edge(r: &mut Random, shape: &Shape, off_m: f64) -> Point {
+pub(crate) fn near_edge(r: &mut Dice, shape: &Shape, off_m: f64) -> Point {
     let off_m = r.between(-off_m, off_m);
     if let RawShape::Circle { center, radius_m } = shape.raw() {
         let bearing = r.between(0.0, 360.0);
@@ -115,7 +95,7 @@ pub(crate) fn near_edge(r: &mut Random, shape: &Shape, off_m: f64) -> Point {
 }
 
 /// A point in and around the shape, or anywhere.
-pub(crate) fn around(r: &mut Random, shape: &Shape) -> Point {
+pub(crate) fn around(r: &mut Dice, shape: &Shape) -> Point {
     let (lon, lat, reach) = match shape.raw() {
         RawShape::Circle { center, radius_m } => (center[0], center[1], radius_m / 60_000.0),
         other => {

@@ -1,10 +1,10 @@
 //! A million zones, and people who move among them: how long the query for the zones around somebody takes.
 
-use crate::shapes::Random;
 use crate::{count, database, seed};
 use cima::geo::Point;
 use cima::store::postgres::ZONES_IN_BOX;
 use cima::tracking::ZoneStore;
+use cima_rig::dice::Dice;
 use futures_util::future::join_all;
 use sqlx::{AssertSqlSafe, PgConnection, query, query_scalar};
 use std::time::Duration;
@@ -35,7 +35,7 @@ async fn generate(db: &mut PgConnection, zones: usize) {
 }
 
 /// A straight walk from a town or from anywhere.
-fn walk(random: &mut Random) -> Vec<Point> {
+fn walk(random: &mut Dice) -> Vec<Point> {
     let town = |of: usize| 1.0 + 2.0 * of as f64;
     let (lon, lat) = if random.below(2) == 0 {
         (town(random.below(10)), 40.0 + town(random.below(10)))
@@ -57,7 +57,7 @@ async fn windows_among_a_million_zones() {
     let mut db = fresh.connect().await;
     generate(&mut db, zones).await;
     let store = fresh.open().await.main;
-    let mut random = Random(seed());
+    let mut random = Dice::new(seed());
     let walks: Vec<Vec<Point>> = (0..people).map(|_| walk(&mut random)).collect();
 
     // As many at a time as a node loads.

@@ -1,6 +1,7 @@
 //! A part of a crowd, in a process of its own.
 
-use anyhow::{Context, ensure};
+use crate::files::check_open_files;
+use anyhow::Context;
 use cima::client::{Api, Heard, Session, Socket};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::json;
@@ -139,17 +140,4 @@ async fn stay(
             counts.open.fetch_add(1, Ordering::SeqCst);
         }
     }
-}
-
-/// Each socket is a file here and one in a node, which inherits the limit.
-fn check_open_files(sockets: usize) -> anyhow::Result<()> {
-    let limits = std::fs::read_to_string("/proc/self/limits")?;
-    let line = limits.lines().find_map(|l| l.strip_prefix("Max open files")).unwrap_or_default();
-    let soft: usize = line.split_whitespace().next().unwrap_or_default().parse().unwrap_or(usize::MAX);
-    let wanted = sockets + sockets / 10 + 500;
-    ensure!(
-        soft >= wanted,
-        "only {soft} files may be open, {wanted} are needed; run `ulimit -n {wanted}` first"
-    );
-    Ok(())
 }

@@ -30,7 +30,7 @@ pub(super) async fn tracking(scale: &Scale) -> anyhow::Result<Row> {
         let mut dice = Dice::new(scale.seed);
         sleep(Duration::from_millis(1500 + dice.roll(1000))).await;
         // The nodes 2 and 3 stream.
-        let victim = 2 + usize::try_from(dice.roll(2)).unwrap();
+        let victim = 2 + dice.below(2);
         all.kill(victim).await;
         sleep(AWAY).await;
         all.launch(victim);
@@ -112,7 +112,7 @@ const FAULTY: Duration = Duration::from_secs(2);
 const CALM: Duration = Duration::from_secs(2);
 
 async fn strike(all: &mut Deployment, dice: &mut Dice) {
-    let (kind, victim) = (dice.roll(8), usize::try_from(dice.roll(all.size() as u64)).unwrap());
+    let (kind, victim) = (dice.roll(8), dice.below(all.size()));
     let (silent, late) = (
         Fault { silent: true, ..Fault::default() },
         Fault { delay: Duration::from_millis(100), ..Fault::default() },

@@ -154,7 +154,7 @@ pub struct Emergency {
     pub apparent: Option<Ended>,
     /// All claims, dropped ones too.
     pub claims: Vec<Claim>,
-    /// The newest ids of further raises that joined it.
+    /// The newest hundred ids of further raises that joined it.
     pub joined: Vec<EmergencyId>,
     /// The fix that came with the raise.
     pub opening_fix: Option<Fix>,

@@ -10,7 +10,7 @@ use crate::bus::Event;
 use crate::clock::Timestamp;
 use crate::error::{Fault, StoreError};
 use crate::id::{AlertId, DeviceId, EmergencyId, UserId, derived};
-use crate::runtime::Backoff;
+use crate::runtime::{Backoff, Reached};
 use crate::tracking::Severity;
 use crate::trust::LinkRole;
 use std::collections::BTreeMap;
@@ -47,7 +47,8 @@ pub struct Accepted {
 }
 
 impl Alerts {
-    /// Raises an emergency, or joins the open one. A repeat of an id is the same emergency.
+    /// Raises an emergency, or joins the open one. A repeat of an id is the same emergency. `read_at` is when its frame or its
+    /// body was read.
     ///
     /// # Errors
     /// Only when the store failed: nothing about the raise itself is ever a reason.
@@ -56,6 +57,7 @@ impl Alerts {
         subject: UserId,
         device: Option<DeviceId>,
         raise: Raise,
+        read_at: Instant,
     ) -> Result<Accepted, AlertError> {
         let id = raise.id.unwrap_or_else(|| EmergencyId::fresh(&self.clock));
         let accepted =
@@ -86,6 +88,7 @@ impl Alerts {
             let (raised, stored) = self.open(&next.emergency, id, told).await?;
             match raised {
                 Raised::Opened(committed) => {
+                    Reached::Durable.after(read_at.elapsed());
                     metrics::counter!("cima_emergencies_opened_total").increment(1);
                     let next = Next { emergency: stored, ..next };
                     self.publish(&next, committed).await;

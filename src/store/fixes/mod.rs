@@ -42,7 +42,7 @@ impl Fixes {
         &self.db
     }
 
-    /// Whether the store can take fixes now; answers within half a second.
+    /// Whether the store can take fixes now.
     ///
     /// # Errors
     /// When it cannot.

@@ -25,8 +25,6 @@ const ROUTINE: u32 = 8;
 const TOLD: u32 = 4;
 const EMERGENCY: u32 = 4;
 const FIXES: u32 = 4;
-/// A health probe that takes longer has failed.
-const PROBE: Duration = Duration::from_secs(1);
 /// The server gives up a statement whose caller has gone, and a transaction that nobody goes on with.
 const SETTINGS: [(&str, &str); 5] = [
     ("statement_timeout", "5000"),
@@ -147,19 +145,6 @@ impl Database {
     pub(in crate::store) async fn write(&self, pool: Pool, statement: Statement<'_>) -> Stored<u64> {
         let deadline = Instant::now() + patience(pool);
         Ok(by(deadline, statement.execute(self.of(pool))).await?.rows_affected())
-    }
-
-    /// Whether an emergency could be stored now: a transaction with an id of its own, so that its commit is written to the
-    /// log of the server as that of a raise is.
-    pub(in crate::store) async fn healthy(&self) -> Stored<()> {
-        let mut tx = begin(&self.emergency, Instant::now() + PROBE).await?;
-        let probe = sqlx::query_as::<_, (bool, String)>(
-            "SELECT current_setting('transaction_read_only')::boolean, pg_current_xact_id()::text",
-        );
-        match tx.one(probe).await? {
-            Some((false, _)) => tx.commit().await,
-            _ => Err(StoreError::new(Fault::Busy, "the database is read-only")),
-        }
     }
 
     /// What the server does before it answers a commit.
