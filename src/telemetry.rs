@@ -54,7 +54,7 @@ const COUNTERS: [&str; 15] = [
     "cima_zone_window_failures_total",
 ];
 /// What may not be taken (`cima_shed_total{what}`).
-const SHED: [&str; 2] = ["fix", "frame"];
+const SHED: [&str; 3] = ["fix", "frame", "sign-in"];
 
 /// Begins to count at zero.
 pub fn begin_counting() {

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// Sign-ups at a time.
+/// Sign-ups, and tracks that are read, at a time.
 const AT_ONCE: usize = 8;
 /// Fixes of a page of a track.
 const PAGE: usize = 1000;
@@ -34,6 +34,8 @@ pub struct Streamed {
     pub pushed_back: usize,
     /// How often they were asked to slow down.
     pub slowed: usize,
+    /// How often they were told to try again.
+    pub unavailable: usize,
 }
 
 /// So many people with phones, who do not stream yet.
@@ -76,24 +78,24 @@ impl Background {
         self.end.send_replace(true);
         let phones = self.streams.join_all().await;
         let mut streamed = Streamed::default();
-        for phone in &phones {
-            let found = stored(rest, &phone.session, &phone.sent).await?;
+        let first = |phone: &Phone| phone.sent.first_key_value().map(|(_, at)| *at);
+        let whose: Vec<_> = phones.iter().map(|phone| (phone.session.clone(), first(phone))).collect();
+        let tracks = whose.into_iter().map(|(who, first)| stored(rest.clone(), who, first));
+        let tracks: Vec<_> = stream::iter(tracks).buffered(AT_ONCE).try_collect().await?;
+        for (phone, found) in phones.iter().zip(tracks) {
             streamed.fixes = streamed.fixes.and(Verdict::of_counts(phone.sent.keys(), &found));
             streamed.pushed_back += phone.pushed_back;
             streamed.slowed += phone.slowed;
+            streamed.unavailable += phone.unavailable;
         }
         Ok(streamed)
     }
 }
 
-/// The numbers of somebody's stored fixes, each with how often it is there.
-async fn stored(
-    rest: &Api,
-    who: &Session,
-    sent: &BTreeMap<i64, Timestamp>,
-) -> anyhow::Result<BTreeMap<i64, i64>> {
+/// The numbers of somebody's stored fixes since their first one, each with how often it is there.
+async fn stored(rest: Api, who: Session, first: Option<Timestamp>) -> anyhow::Result<BTreeMap<i64, i64>> {
     let mut found = BTreeMap::new();
-    let Some((_, first)) = sent.first_key_value() else { return Ok(found) };
+    let Some(first) = first else { return Ok(found) };
     let mut after = String::new();
     loop {
         let path = format!("/v1/people/{}/track?from={first}&limit={PAGE}{after}", who.user);

@@ -17,6 +17,8 @@ const AWAY: f64 = 48.21;
 const SIDE: i64 = 7;
 /// Fixes of one frame when what was not acked is sent again.
 const AGAIN: usize = 50;
+/// Fixes that a phone which floods keeps of what is not acked when it is over.
+const KEPT: i64 = 2_000;
 /// Without an ack for so long, what was sent is sent again; at most for so long, where that brought none: phones that all send
 /// again what a slow server has not come to yet would keep it from ever doing so.
 const STALLED: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
@@ -41,6 +43,8 @@ pub struct Phone {
     pub pushed_back: usize,
     /// How often it asked to slow down.
     pub slowed: usize,
+    /// How often the server could not take what it sent for now, and said so.
+    pub unavailable: usize,
     /// How often it connected.
     pub connections: usize,
     /// Close codes it was given, with their counts.
@@ -73,6 +77,7 @@ pub async fn person(api: &Api, n: usize, contact: &(Session, String)) -> Phone {
         roams: true,
         pushed_back: 0,
         slowed: 0,
+        unavailable: 0,
         connections: 0,
         closes: BTreeMap::new(),
     }
@@ -128,6 +133,11 @@ impl Phone {
         fix(seq, lat, lon, at)
     }
 
+    /// Keeps of what is not acked the first fixes only: a phone that floods is pushed back many times what can be sent again.
+    fn forget_beyond(&mut self, kept: i64) {
+        self.sent.split_off(&(self.acked + kept + 1));
+    }
+
     /// Sends the first of what is not acked again, as much of it as the server holds, up to the number that this returns;
     /// nothing if the connection is gone.
     async fn again(&self, socket: &mut Socket, window: usize) -> Option<i64> {
@@ -154,6 +164,9 @@ impl Phone {
         let Some(mut asked) = self.again(socket, window).await else { return false };
         let (mut next, mut progress, mut patience) = (Instant::now() + pause, Instant::now(), STALLED.0);
         loop {
+            if self.batch > 1 && over() {
+                self.forget_beyond(KEPT);
+            }
             // What was pushed back is sent again when nothing else comes any more, or it is over.
             let stalled = progress.elapsed() > patience;
             if self.acked < self.last() && (stalled || (over() && self.acked >= asked)) {
@@ -172,6 +185,8 @@ impl Phone {
                         }
                     }
                     Heard::Frame(frame) if frame["code"] == "rate_limited" => self.pushed_back += 1,
+                    // The node cannot look its device up now; what is not acked is sent again.
+                    Heard::Frame(frame) if frame["code"] == "unavailable" => self.unavailable += 1,
                     Heard::Frame(frame) if frame["type"] == "slow_down" => self.slowed += 1,
                     Heard::Frame(frame) => {
                         assert!(!["rejected", "error"].contains(&frame["type"].as_str().unwrap()), "{frame}");

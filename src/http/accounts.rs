@@ -2,7 +2,7 @@
 
 use super::Problem;
 use super::body::Body;
-use super::docs::{Conflicting, Unusable};
+use super::docs::{Busy, Conflicting, Unusable};
 use super::idempotency::{IdempotencyKey, created};
 use crate::id::UserId;
 use crate::identity::{Profile, SignUp};
@@ -37,7 +37,7 @@ struct AccountMade {
     responses(
         (status = 201, description = "Made", body = AccountMade),
         (status = 200, description = "A repeat; made before", body = AccountMade),
-        Unusable, Conflicting,
+        Unusable, Conflicting, Busy,
     )
 )]
 async fn create_account(

@@ -133,6 +133,8 @@ refusal_sets! {
     NoToken: Unauthenticated;
     /// Of a route that signs in.
     NotSignedIn: Unauthenticated RateLimited;
+    /// Of a route that hashes a secret: too many may wait already.
+    Busy: RateLimited;
     /// Of a route that needs step-up.
     NoStepUp: Unauthenticated Forbidden StepUpRequired;
     /// Of a route that takes a PIN.

@@ -3,7 +3,7 @@
 use super::Problem;
 use super::auth::Access;
 use super::body::Body;
-use super::docs::{BadQuery, NoAccess, NoStepUp, Unusable};
+use super::docs::{BadQuery, Busy, NoAccess, NoStepUp, Unusable};
 use super::page::{self, Page, PageQuery, Query};
 use crate::identity::{Profile, ProfileChange};
 use crate::services::Services;
@@ -67,7 +67,7 @@ fn nullable<'de, T: Deserialize<'de>, D: Deserializer<'de>>(d: D) -> Result<Opti
     patch, path = "/v1/me", tag = "identity",
     security(("access" = [])),
     request_body = ProfilePatch,
-    responses((status = 200, description = "My profile after it", body = Profile), Unusable, NoStepUp)
+    responses((status = 200, description = "My profile after it", body = Profile), Unusable, NoStepUp, Busy)
 )]
 async fn change_me(
     State(services): State<Services>,

@@ -1,5 +1,6 @@
 //! The PIN that ends an emergency, and the duress PIN that seems to.
 
+use super::password::Queue;
 use super::{Account, Hasher, IdentityError, IdentityStore};
 use crate::clock::Clock;
 use std::time::Duration;
@@ -37,8 +38,8 @@ pub(super) async fn check(
     if let Some(until) = account.pin_locked_until.filter(|until| now < *until) {
         return Err(IdentityError::TooManyTries(until.since(now)));
     }
-    let duress = hasher.check_pin(pin.to_owned(), account.duress_hash.clone()).await?;
-    let right = hasher.check_pin(pin.to_owned(), account.pin_hash.clone()).await?;
+    let duress = hasher.check(Queue::Danger, pin.to_owned(), account.duress_hash.clone()).await?;
+    let right = hasher.check(Queue::Danger, pin.to_owned(), account.pin_hash.clone()).await?;
     if !duress && !right {
         store.pin_failed(account.user, TRIES, now + WAIT).await?;
         return Err(IdentityError::PinWrong);

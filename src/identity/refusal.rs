@@ -38,6 +38,9 @@ pub enum IdentityError {
     /// Too many wrong tries.
     #[error("too many wrong tries; try again in {} s", .0.as_secs())]
     TooManyTries(Duration),
+    /// More secrets wait to be checked than may.
+    #[error("too many sign in at once; try again in {} s", .0.as_secs())]
+    Busy(Duration),
     /// A fault in cima itself.
     #[error("{0}")]
     Internal(String),

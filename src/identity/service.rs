@@ -1,6 +1,7 @@
 //! The service of identity: sign-up, sign-in, and who a token is.
 
 use super::account::{fold_handle, locale, text, time_zone};
+use super::password::Queue;
 use super::session::{Session, SessionTokens, SignIn, StepUp};
 use super::token::{ACCESS, random_salt};
 use super::{
@@ -101,7 +102,7 @@ impl Identity {
             user,
             handle_mark: self.key.handle_mark(&handle),
             handle: handle.clone(),
-            password_hash: self.hasher.hash(given.password.clone()).await?,
+            password_hash: self.hasher.hash(Queue::Anybody, given.password.clone()).await?,
             display_name: given.display_name,
             locale: tag,
             time_zone: zone,
@@ -112,7 +113,8 @@ impl Identity {
             created => {
                 let account = self.account(user).await?;
                 if created == AccountCreated::Repeated {
-                    let same = self.hasher.check(given.password, Some(account.password_hash.clone())).await?;
+                    let hashed = Some(account.password_hash.clone());
+                    let same = self.hasher.check(Queue::Anybody, given.password, hashed).await?;
                     if !same {
                         return Err(IdentityError::Conflict("this handle is taken"));
                     }
@@ -133,7 +135,7 @@ impl Identity {
         self.wait_for_tries(&handle)?;
         let account = self.store.account_by_handle(&handle).await?;
         let hashed = account.as_ref().map(|a| a.password_hash.clone());
-        let right = self.hasher.check(given.password, hashed).await?;
+        let right = self.hasher.check(Queue::Anybody, given.password, hashed).await?;
         let Some(account) = account.filter(|_| right) else {
             self.remember_wrong(handle);
             return Err(refused);
@@ -261,7 +263,7 @@ impl Identity {
         match (given.password, given.pin) {
             (Some(password), None) => {
                 self.wait_for_tries(&account.handle)?;
-                if !self.hasher.check(password, Some(account.password_hash)).await? {
+                if !self.hasher.check(Queue::Known, password, Some(account.password_hash)).await? {
                     self.remember_wrong(account.handle);
                     return Err(IdentityError::Unauthenticated("the password is wrong"));
                 }
@@ -369,7 +371,7 @@ impl Identity {
         change: Option<Option<String>>,
     ) -> Result<Option<Option<String>>, IdentityError> {
         Ok(match change {
-            Some(Some(secret)) => Some(Some(self.hasher.hash(secret).await?)),
+            Some(Some(secret)) => Some(Some(self.hasher.hash(Queue::Known, secret).await?)),
             Some(None) => Some(None),
             None => None,
         })

@@ -39,7 +39,7 @@ impl From<IdentityError> for Problem {
             IdentityError::StepUpRequired => Self::new(Code::StepUpRequired, error.to_string()),
             IdentityError::PinRequired => Self::new(Code::PinRequired, error.to_string()),
             IdentityError::PinWrong => Self::new(Code::PinWrong, error.to_string()),
-            IdentityError::TooManyTries(wait) => {
+            IdentityError::TooManyTries(wait) | IdentityError::Busy(wait) => {
                 Self { retry_after: Some(wait), ..Self::new(Code::RateLimited, error.to_string()) }
             }
             IdentityError::NotFound(_) => Self::not_found(),

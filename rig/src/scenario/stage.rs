@@ -5,6 +5,7 @@ use crate::background::{self, Background, Streamed};
 use crate::layout::{Deployment, SIX};
 use crate::node::{Launch, Server, Site};
 use crate::sos::{Circle, Ways};
+use crate::table::{Figure, Row};
 use cima::client::Api;
 
 /// Phones of the background.
@@ -108,6 +109,9 @@ pub(super) async fn background(rest: &Api, nodes: &[Api], scale: &Scale) -> anyh
 }
 
 /// Reads the books of the people and of the background.
-pub(super) fn judge(row: &mut crate::table::Row, circle: &Circle, streamed: &Streamed) {
+pub(super) fn judge(row: &mut Row, circle: &Circle, streamed: &Streamed) {
+    if streamed.unavailable > 0 {
+        row.add(Figure::count("fixes to be sent again later", streamed.unavailable as f64));
+    }
     row.verdict = circle.read(|books, heard| books.judge(heard)).and(streamed.fixes);
 }
