@@ -6,7 +6,8 @@
 //!
 //! The map, from what stands on nothing to what stands on all:
 //!
-//! - **Base**: [`id`] (identifiers), [`clock`] (time), [`geo`] (places), [`error`] (how the store fails),
+//! - **Base**: [`id`] (identifiers), [`clock`] (time), [`json`] and [`typed`] (what clients and people write), [`geo`] (places),
+//!   [`error`] (how the store fails),
 //!   [`refusal`] (what every "no" is made of), [`runtime`] (tasks, and the loops they have in common), [`timekeeper`] (the time
 //!   of all nodes).
 //! - **Messages**: [`bus`] (publish and subscribe between parts and nodes: hints where to look, which may be lost),
@@ -36,6 +37,7 @@ pub mod http;
 pub mod id;
 pub mod identity;
 pub mod journal;
+pub mod json;
 pub mod problem;
 pub mod push;
 pub mod refusal;
@@ -48,4 +50,5 @@ pub mod telemetry;
 pub mod timekeeper;
 pub mod tracking;
 pub mod trust;
+pub mod typed;
 pub mod usecases;

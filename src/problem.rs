@@ -38,6 +38,8 @@ pub enum Code {
     Conflict,
     /// More than is taken at once.
     TooLarge,
+    /// The body is compressed in a way that is not read.
+    UnsupportedCoding,
     /// Too many tries.
     RateLimited,
     /// A fault in cima.
@@ -68,6 +70,7 @@ impl Code {
             Self::MethodNotAllowed => "method_not_allowed",
             Self::Conflict => "conflict",
             Self::TooLarge => "too_large",
+            Self::UnsupportedCoding => "unsupported_coding",
             Self::RateLimited => "rate_limited",
             Self::Internal => "internal",
             Self::Unavailable => "unavailable",
@@ -92,6 +95,7 @@ impl Code {
             Self::MethodNotAllowed => "Method not allowed",
             Self::Conflict => "Conflict",
             Self::TooLarge => "Too large",
+            Self::UnsupportedCoding => "Compressed in a way that is not read",
             Self::RateLimited => "Too many tries",
             Self::Internal => "A fault of the server",
             Self::Unavailable => "Not possible now",

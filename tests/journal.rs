@@ -184,6 +184,9 @@ impl FixStore for Moody {
     async fn last_seq(&self, device: DeviceId) -> Stored<i64> {
         self.inner.last_seq(device).await
     }
+    async fn latest(&self, device: DeviceId) -> Stored<Option<StoredFix>> {
+        self.inner.latest(device).await
+    }
     async fn newest(&self, devices: &[DeviceId]) -> Stored<Option<StoredFix>> {
         self.inner.newest(devices).await
     }

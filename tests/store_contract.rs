@@ -104,7 +104,8 @@ macro_rules! keeps_every_promise {
                 a_repeat_is_a_duplicate_and_another_time_a_conflict
                 repeats_within_a_group_are_told_apart
                 a_large_group_of_many_devices_is_told_apart
-                only_streamed_fixes_move_last_seq
+                last_seq_is_the_highest_whatever_way_it_came
+                the_latest_fix_is_the_one_with_the_highest_number
                 pages_go_through_all_devices_in_event_order
                 after_is_in_event_order;
             alerts:

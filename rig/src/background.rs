@@ -8,6 +8,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -54,18 +55,31 @@ pub async fn phones(rest: &Api, count: usize) -> anyhow::Result<Vec<Phone>> {
 impl Background {
     /// These phones send together so many fixes a second, each `batch` in a frame, in turns to these addresses.
     pub fn start(phones: Vec<Phone>, at: Vec<String>, per_second: usize, batch: usize, seed: u64) -> Self {
+        Self::start_on(&Handle::current(), phones, at, per_second, batch, seed)
+    }
+
+    /// The same, on the threads of a runtime.
+    pub fn start_on(
+        threads: &Handle,
+        phones: Vec<Phone>,
+        at: Vec<String>,
+        per_second: usize,
+        batch: usize,
+        seed: u64,
+    ) -> Self {
         let (end, nodes) = (watch::channel(false).0, watch::channel(at).1);
         let pause = Duration::from_secs_f64((phones.len() * batch) as f64 / per_second as f64);
         let mut streams = JoinSet::new();
         for (n, mut phone) in phones.into_iter().enumerate() {
             (phone.restless, phone.roams, phone.batch) = (false, false, batch);
             let (nodes, end) = (nodes.clone(), end.subscribe());
-            streams.spawn(async move {
+            let stream = async move {
                 // Not all in the same moment.
                 tokio::time::sleep(pause.mul_f64(n as f64 / 100.0 % 1.0)).await;
                 phone.stream(nodes, seed ^ n as u64, pause, || *end.borrow()).await;
                 phone
-            });
+            };
+            streams.spawn_on(stream, threads);
         }
         Self { streams, end }
     }
@@ -110,29 +124,43 @@ async fn stored(rest: Api, who: Session, first: Option<Timestamp>) -> anyhow::Re
     }
 }
 
-/// How many fixes a second are acked when these phones send as fast as they are: each a full frame, then the next.
+/// How many fixes a second are acked when these phones send as fast as they are, on the threads of a runtime: each a full
+/// frame, then the next.
 ///
 /// # Errors
 /// When a phone cannot stream.
-pub async fn capacity(phones: &mut [Phone], at: &Api, time: Duration) -> anyhow::Result<f64> {
-    let (began, end) = (Instant::now(), Instant::now() + time);
-    let mut acked = 0_usize;
-    let runs = phones.iter_mut().map(|phone| async move {
-        let mut socket = at.stream(&phone.session.access).await?;
-        socket.wait("welcome").await?;
-        let mut count = 0_usize;
-        while Instant::now() < end {
-            let frame: Vec<Value> = (0..FULL_FRAME).map(|_| phone.next_fix(Clock::system().now())).collect();
-            socket.send(&fixes(&frame)).await?;
-            let last = phone.last();
-            socket.wait_for("the ack", |f| f["type"] == "acked" && f["seq"].as_i64() >= Some(last)).await?;
-            phone.acked = last;
-            count += FULL_FRAME;
-        }
-        anyhow::Ok(count)
-    });
-    for count in futures_util::future::join_all(runs).await {
-        acked += count?;
+pub async fn capacity(
+    threads: &Handle,
+    phones: Vec<Phone>,
+    at: &Api,
+    time: Duration,
+) -> anyhow::Result<(Vec<Phone>, f64)> {
+    let (began, end, mut runs) = (Instant::now(), Instant::now() + time, JoinSet::new());
+    for mut phone in phones {
+        let at = at.clone();
+        let run = async move {
+            let (mut socket, mut count) = (at.stream(&phone.session.access).await?, 0_usize);
+            socket.wait("welcome").await?;
+            while Instant::now() < end {
+                let frame: Vec<Value> =
+                    (0..FULL_FRAME).map(|_| phone.next_fix(Clock::system().now())).collect();
+                socket.send(&fixes(&frame)).await?;
+                let last = phone.last();
+                socket
+                    .wait_for("the ack", |f| f["type"] == "acked" && f["seq"].as_i64() >= Some(last))
+                    .await?;
+                phone.acked = last;
+                count += FULL_FRAME;
+            }
+            anyhow::Ok((phone, count))
+        };
+        runs.spawn_on(run, threads);
     }
-    Ok(acked as f64 / began.elapsed().as_secs_f64())
+    let (mut phones, mut acked) = (Vec::new(), 0);
+    for run in runs.join_all().await {
+        let (phone, count) = run?;
+        phones.push(phone);
+        acked += count;
+    }
+    Ok((phones, acked as f64 / began.elapsed().as_secs_f64()))
 }

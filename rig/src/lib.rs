@@ -22,6 +22,7 @@ pub mod phone;
 pub mod postgres;
 pub mod provider;
 pub mod proxy;
+pub mod quiet;
 pub mod redis;
 pub mod scenario;
 pub mod sos;

@@ -153,6 +153,8 @@ pub struct Alert {
     pub transition: Option<Trigger>,
     /// It was found at a fix that came late.
     pub late: bool,
+    /// When the person looked at it, on whatever phone.
+    pub seen_at: Option<Timestamp>,
 }
 
 /// One place of an inbox; the alert in it may have been deleted.
@@ -331,6 +333,9 @@ pub struct AlertContent {
     /// It was found at a fix that came late.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub late: Option<bool>,
+    /// When its reader looked at it, on whatever of their phones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seen_at: Option<Timestamp>,
 }
 
 impl From<Inboxed> for AlertView {
@@ -351,6 +356,7 @@ impl From<Inboxed> for AlertView {
                 geofence: a.geofence,
                 transition: a.transition,
                 late: a.late.then_some(true),
+                seen_at: a.seen_at,
             }
         });
         Self { id: place.id, cursor: Some(place.cursor), gone: content.is_none(), content }

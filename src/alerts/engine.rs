@@ -14,8 +14,10 @@ use tokio::sync::mpsc;
 
 /// Batches that may wait; beyond, trackers are forgotten and built again from the store.
 const QUEUE: usize = 4_096;
-/// Batches of one transaction, at most.
-const GROUP: usize = 64;
+/// Rows of one transaction, about: it has to be over in time however busy the store is.
+const GROUP: usize = 256;
+/// Transitions of one commit; a batch with more is stored in parts.
+const PART: usize = 128;
 /// Between tries while the store does not answer, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(1));
 /// What is set aside here.
@@ -45,10 +47,10 @@ impl Engine {
         let (mut commits, mut ownerships) = (Vec::new(), Vec::new());
         for batch in batches {
             let (device, ownership) = (batch.device, batch.ownership.clone());
-            match attempt(move || commit_of(batch)) {
-                Ok(commit) => {
-                    commits.push(commit);
-                    ownerships.push(ownership);
+            match attempt(move || commits_of(batch)) {
+                Ok(parts) => {
+                    ownerships.extend(parts.iter().map(|_| ownership.clone()));
+                    commits.extend(parts);
                 }
                 Err(panicked) => self.aside.note(device, panicked),
             }
@@ -84,6 +86,15 @@ impl Engine {
 impl Gathers for Engine {
     type Item = SinkMessage;
 
+    fn weight(message: &SinkMessage) -> usize {
+        match message {
+            SinkMessage::Batch(batch) => {
+                1 + batch.crossings.len() + batch.states.len() + batch.retracted.len()
+            }
+            SinkMessage::Barrier(_) => 0,
+        }
+    }
+
     async fn take(&mut self, group: Vec<SinkMessage>) {
         let (mut batches, mut barriers) = (Vec::new(), Vec::new());
         for message in group {
@@ -109,17 +120,31 @@ fn name(commit: &TransitionCommit) -> String {
     format!("{} [{}]", commit.device, transitions.join(" "))
 }
 
-fn commit_of(batch: TransitionBatch) -> TransitionCommit {
-    TransitionCommit {
+/// What is stored of a batch: one commit, or several of which the last one moves the states and how far the device is
+/// evaluated. After a fault in between, the device is evaluated again and the same transitions are found.
+fn commits_of(batch: TransitionBatch) -> Vec<TransitionCommit> {
+    let mut transitions: Vec<TransitionAlert> = batch.crossings.into_iter().map(alert_of).collect();
+    let mut whole = TransitionCommit {
         owner: batch.owner,
         device: batch.device,
         states: batch.states,
         folded_to: batch.folded_to,
-        transitions: batch.crossings.into_iter().map(alert_of).collect(),
+        transitions: Vec::new(),
         retracted: batch.retracted,
         token: batch.ownership.token(),
         last: batch.last,
+        goes_on: false,
+    };
+    let mut parts = Vec::new();
+    while transitions.len() > PART {
+        let rest = transitions.split_off(PART);
+        let transitions = std::mem::replace(&mut transitions, rest);
+        let retracted = std::mem::take(&mut whole.retracted);
+        parts.push(TransitionCommit { transitions, retracted, last: false, goes_on: true, ..whole.clone() });
     }
+    whole.transitions = transitions;
+    parts.push(whole);
+    parts
 }
 
 fn alert_of(crossing: Crossing) -> TransitionAlert {

@@ -31,7 +31,7 @@ pub use check_in::{
 pub use elsewhere::Versions;
 pub use emergency::{
     Accepted, Claim, ClaimView, Command, DeliveryView, Emergency, EmergencyKind, EmergencyView, EndWith,
-    Ended, LIFETIME, Manner, Next, Note, Notice, Opening, Raise, RaiseIn, State, contact_view, subject_view,
+    Ended, LIFETIME, Manner, Next, Notice, Opening, Raise, RaiseIn, State, contact_view, subject_view,
 };
 pub use engine::Engine;
 pub use reach::contact_unreachable;

@@ -2,13 +2,13 @@
 
 use super::retention::Unwiped;
 use super::words::Aside;
-use super::{AlertDraft, AlertError, AlertKind, AlertsStore, Emergency, Lane, Recipients};
+use super::{AlertDraft, AlertError, AlertKind, AlertsStore, Emergency, Lane, Recipients, subject_view};
 use crate::bus::{Bus, Event};
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::error::Stored;
 use crate::id::{AlertId, EmergencyId, UserId};
-use crate::tracking::{Severity, StoredFix, Tracking, newest_of};
-use crate::trust::{Basis, EmergencyFacts, Grant, Scope, Trust, TrustLink, visibility};
+use crate::tracking::{Severity, StoredFix, Tracking};
+use crate::trust::{Basis, EmergencyFacts, Grant, LinkRole, Scope, Trust, TrustLink, visibility};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::{Mutex, Notify};
@@ -136,10 +136,28 @@ impl Alerts {
             tracing::error!(%error, "fixes cannot be read; only the one of the raise is shown");
             None
         });
+        let now = self.clock.now();
         let raised = self.store.emergency(id).await?.and_then(|e| {
             let (fix, device) = (e.opening_fix?, e.device?);
-            Some(StoredFix { device, fix, received_at: e.opened_at })
+            let received_at = e.opened_at.max(fix.fixed_at.min(now));
+            Some(StoredFix { device, fix, received_at })
         });
-        Ok(newest_of(stored.into_iter().chain(raised)))
+        // Where the phone is that raised it: a tablet at home says nothing of that, however lately it spoke.
+        Ok(match (stored, raised) {
+            (Some(stored), Some(raised)) if stored.device != raised.device => Some(raised),
+            (Some(stored), Some(raised)) if stored.received_at < raised.received_at => Some(raised),
+            (stored, raised) => stored.or(raised),
+        })
+    }
+
+    /// Until when no time of a fix refuses its place, if somebody's emergency is open as they are shown it, or ended lately. An
+    /// end under duress is like any other: for a day after it places are taken as before.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub async fn any_time_until(&self, subject: UserId) -> Stored<Option<Timestamp>> {
+        let newest =
+            self.store.emergencies(subject, LinkRole::Subject, None, None, 1, self.clock.now()).await?;
+        Ok(newest.first().map(|party| subject_view(&party.emergency, None).any_time_until()))
     }
 }

@@ -69,6 +69,8 @@ pub struct TransitionCommit {
     pub token: FencingToken,
     /// Gives the device back.
     pub last: bool,
+    /// More of the same batch follows: states and the newest fix are stored with its last part.
+    pub goes_on: bool,
 }
 
 /// Entering a zone again so soon after leaving it is the same visit: nobody is told twice because of a wandering fix.

@@ -1,5 +1,6 @@
 //! The texts of alerts: a template's name and its parameters become a title and a body.
 
+use crate::typed::contained;
 use std::collections::BTreeMap;
 
 /// (template, title, body); `{name}` is the subject's name, the others come from the alert's parameters.
@@ -80,7 +81,8 @@ fn fill(text: &str, name: &str, params: &BTreeMap<String, String>) -> String {
     while let Some((before, after)) = rest.split_once('{') {
         out.push_str(before);
         let (key, tail) = after.split_once('}').unwrap_or((after, ""));
-        out.push_str(if key == "name" { name } else { params.get(key).map_or("", String::as_str) });
+        let value = if key == "name" { name } else { params.get(key).map_or("", String::as_str) };
+        out.push_str(&contained(value));
         rest = tail;
     }
     out.push_str(rest);
@@ -95,6 +97,7 @@ mod tests {
     fn parameters_are_filled_once() {
         let params = BTreeMap::from([("geofence".to_owned(), "{name}'s".to_owned())]);
         assert_eq!(render("geofence.enter", "Ada", &params).0, "Ada entered {name}'s");
+        assert_eq!(render("emergency.raised", "Ada\u{2067}", &params).0, "Ada needs help");
         assert_eq!(render("of the future", "Ada", &params).0, "News of Ada");
     }
 }

@@ -5,12 +5,16 @@
 mod area;
 mod fix;
 mod measure;
+mod note;
+mod read;
 mod shape;
 mod validate;
 
 pub use area::Area;
-pub use fix::{Fix, FixRefusal, MAX_SEQ, RawFix};
+pub use fix::{Fix, FixRefusal, MAX_SEQ};
 pub use measure::distance_m;
+pub use note::{Note, Noted};
+pub use read::{RawFix, ReadFix, Salvaged, salvage};
 pub use shape::{MAX_VERTICES, Placement, RawShape, Shape};
 pub use validate::ShapeFault;
 

@@ -2,6 +2,7 @@
 
 use super::Problem;
 use super::problem::Code;
+use crate::json::{unmarked, whole_numbers};
 use crate::refusal::FieldFault;
 use axum::body::Body as RawBody;
 use axum::extract::{FromRequest, Request};
@@ -45,7 +46,10 @@ impl From<Unread> for Problem {
     fn from(unread: Unread) -> Self {
         match unread {
             Unread::TooLarge => Self::new(Code::TooLarge, "the body is too large"),
-            Unread::Broken => Self::new(Code::InvalidRequest, "the body ended before it was complete"),
+            Unread::Broken => Self::new(
+                Code::InvalidRequest,
+                "the body ended before it was complete, or is not compressed as it says",
+            ),
             Unread::Slow => Self::unavailable("the body did not come in time; try again"),
         }
     }
@@ -78,7 +82,7 @@ where
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let bytes = read(request.into_body(), SMALL, SMALL_WITHIN).await?;
-        match bytes.trim_ascii() {
+        match unmarked(&bytes).trim_ascii() {
             b"" | b"null" => Ok(Self(T::default())),
             _ => parse(&bytes).map(Self),
         }
@@ -109,6 +113,7 @@ async fn read_all(body: RawBody, limit: usize) -> Result<Vec<u8>, Unread> {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let bytes = &*whole_numbers(unmarked(bytes));
     // serde would also read a struct from an array of its fields in their order, which no contract promises.
     let is_object = bytes.trim_ascii_start().first() == Some(&b'{');
     if !is_object && serde_json::from_slice::<IgnoredAny>(bytes).is_ok() {

@@ -124,7 +124,7 @@ macro_rules! refusal_sets {
 
 refusal_sets! {
     /// Of a route with a body.
-    Unusable: InvalidRequest TooLarge;
+    Unusable: InvalidRequest TooLarge UnsupportedCoding;
     /// Of a route with query parameters.
     BadQuery: InvalidRequest;
     /// Of a route for access tokens.

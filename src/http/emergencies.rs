@@ -7,9 +7,11 @@ use super::body::{OptionalBody, Unread, read};
 use super::docs::{BadPin, BadQuery, Conflicting, Missing, NoAccess, NoToken, Unusable};
 use super::idempotency::{IdempotencyKey, created};
 use super::page::{self, Id, Page, Query};
-use crate::alerts::{Accepted, EmergencyView, EndWith, Note, RaiseIn, State as Standing};
+use crate::alerts::{Accepted, EmergencyView, EndWith, RaiseIn, State as Standing};
+use crate::geo::Note;
 use crate::id::{EmergencyId, UserId};
 use crate::identity::Caller;
+use crate::json;
 use crate::services::Services;
 use crate::trust::LinkRole;
 use crate::usecases::emergencies::{self, shown};
@@ -58,8 +60,7 @@ struct AcceptedView {
     /// The raises that joined the emergency, if this is one of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     joined: Option<Vec<EmergencyId>>,
-    /// What of the raise could not be used.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// What of the raise could not be used, or was replaced.
     notes: Vec<Note>,
 }
 
@@ -86,7 +87,7 @@ async fn raise_emergency(
     let mut raise = emergencies::read_raise(&services, &value);
     if too_large {
         raise.notes.retain(|note| note.field != "body");
-        raise.notes.push(Note { field: "body", code: "too_large" });
+        raise.notes.push(Note::of("body", "too_large"));
     }
     let key = IdempotencyKey::lenient(&headers);
     raise.id = raise.id.or(key.id(caller.user.0.as_bytes(), "/v1/emergencies").map(EmergencyId));
@@ -101,10 +102,14 @@ async fn raise_emergency(
 /// What can be read of a raise, and whether it was too large. What cannot is null.
 async fn read_raise(body: RawBody) -> (Value, bool) {
     match read(body, RAISE_READ, RAISE_WITHIN).await {
-        Ok(bytes) => (serde_json::from_slice(&bytes).unwrap_or(Value::Null), bytes.len() > RAISE),
+        Ok(bytes) => (read_loosely(&bytes), bytes.len() > RAISE),
         Err(Unread::TooLarge) => (Value::Null, true),
         Err(Unread::Broken | Unread::Slow) => (Value::Null, false),
     }
+}
+
+fn read_loosely(bytes: &[u8]) -> Value {
+    str::from_utf8(json::unmarked(bytes)).map_or(Value::Null, json::loose)
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]

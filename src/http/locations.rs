@@ -6,14 +6,14 @@ use super::body::{Body, LARGE};
 use super::docs::{NoToken, Unusable};
 use super::problem::Code;
 use crate::clock::Timestamp;
-use crate::geo::{Fix, FixRefusal, RawFix};
+use crate::geo::{Fix, FixRefusal, Note, Noted, RawFix, ReadFix, Salvaged, salvage};
 use crate::services::Services;
 use crate::usecases::fixes as usecase;
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -43,6 +43,18 @@ struct FixesTaken {
     duplicates: usize,
     /// Not stored, each with the reason.
     rejected: Vec<Rejected>,
+    /// What was left out of fixes that are stored, or replaced; each is named once, with the first fix it was found in.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<Notes>,
+}
+
+/// What was left out of a fix that is stored.
+#[derive(Clone, PartialEq, Debug, Serialize, utoipa::ToSchema)]
+struct Notes {
+    /// Its number.
+    seq: i64,
+    /// What, and why.
+    notes: Vec<Note>,
 }
 
 /// A fix that was not stored.
@@ -61,6 +73,9 @@ struct Sorted {
     fixes: Vec<Fix>,
     duplicates: usize,
     rejected: Vec<Rejected>,
+    notes: Vec<Notes>,
+    /// Numbers of fixes whose time was replaced by that of their arrival: again they are the same.
+    retimed: HashSet<i64>,
 }
 
 /// Stores fixes. They are on disk when this answers; a repeat changes nothing.
@@ -79,9 +94,18 @@ async fn send_fixes(
         return Err(Problem::new(Code::TooLarge, "at most 10,000 fixes in one request"));
     }
     let retention = usecase::retention(&services, caller.user).await?;
-    let Sorted { fixes, duplicates, mut rejected } = sort(&given.fixes, services.clock.now(), retention);
+    let now = services.clock.now();
+    let mut sorted = sort(&given.fixes, now, retention, false);
+    // Only who is refused something is looked up.
+    if !sorted.rejected.is_empty() && usecase::any_time_until(&services, caller.user).await > Some(now) {
+        sorted = sort(&given.fixes, now, retention, true);
+    }
+    let Sorted { fixes, duplicates, mut rejected, notes, retimed } = sorted;
     let sent = fixes.len();
-    let recorded = usecase::store(&services, caller, fixes).await?;
+    let mut recorded = usecase::store(&services, caller, fixes).await?;
+    let (again, conflicts) = recorded.conflicts.into_iter().partition(|seq| retimed.contains(seq));
+    recorded.conflicts = conflicts;
+    recorded.duplicates.extend::<Vec<i64>>(again);
     let conflict = |seq: &i64| Rejected { seq: Some(*seq), code: FixRefusal::SeqConflict.code() };
     rejected.extend(recorded.conflicts.iter().map(conflict));
     for refused in &rejected {
@@ -91,18 +115,45 @@ async fn send_fixes(
         accepted: sent - recorded.duplicates.len() - recorded.conflicts.len(),
         duplicates: duplicates + recorded.duplicates.len(),
         rejected,
+        notes,
     }))
 }
 
+/// One fix. `at_any_time`: no time refuses its place.
+fn check(json: &str, now: Timestamp, retention: Duration, at_any_time: bool) -> Result<ReadFix, FixRefusal> {
+    match RawFix::read(json) {
+        Ok(raw) if at_any_time => raw.check_at_any_time(now, retention),
+        Ok(raw) => raw.check(now, retention),
+        Err(refusal) if at_any_time => match salvage(json, now, retention) {
+            Ok(Salvaged { fix, numbered: true, notes }) => Ok(ReadFix { fix, notes }),
+            _ => Err(refusal),
+        },
+        Err(refusal) => Err(refusal),
+    }
+}
+
 /// Reads and checks each fix; of one `seq` the first counts.
-fn sort(given: &[Box<RawValue>], now: Timestamp, retention: Duration) -> Sorted {
-    let mut sorted = Sorted { fixes: Vec::with_capacity(given.len()), duplicates: 0, rejected: Vec::new() };
-    let mut times = HashMap::with_capacity(given.len());
+fn sort(given: &[Box<RawValue>], now: Timestamp, retention: Duration, at_any_time: bool) -> Sorted {
+    let mut sorted = Sorted {
+        fixes: Vec::with_capacity(given.len()),
+        duplicates: 0,
+        rejected: Vec::new(),
+        notes: Vec::new(),
+        retimed: HashSet::new(),
+    };
+    let (mut times, mut noted) = (HashMap::with_capacity(given.len()), Noted::default());
     for raw in given {
-        match RawFix::read(raw.get()).and_then(|raw| raw.check(now, retention)) {
-            Ok(fix) => match times.get(&fix.seq) {
+        match check(raw.get(), now, retention, at_any_time) {
+            Ok(ReadFix { fix, notes }) => match times.get(&fix.seq) {
                 None => {
                     times.insert(fix.seq, fix.fixed_at);
+                    if notes.iter().any(|note| note.field == "fixed_at") {
+                        sorted.retimed.insert(fix.seq);
+                    }
+                    let notes = noted.news(notes);
+                    if !notes.is_empty() {
+                        sorted.notes.push(Notes { seq: fix.seq, notes });
+                    }
                     sorted.fixes.push(fix);
                 }
                 Some(at) if *at == fix.fixed_at => sorted.duplicates += 1,
@@ -112,21 +163,13 @@ fn sort(given: &[Box<RawValue>], now: Timestamp, retention: Duration) -> Sorted 
                 }
             },
             Err(refusal) => {
-                sorted.rejected.push(Rejected { seq: seq_of(raw.get()), code: refusal.code() });
+                let seq = RawFix::number_in(raw.get());
+                sorted.rejected.push(Rejected { seq, code: refusal.code() });
             }
         }
     }
     sorted.fixes.sort_by_key(Fix::order);
     sorted
-}
-
-/// The number of a fix that cannot be used, if that much of it can be read.
-fn seq_of(json: &str) -> Option<i64> {
-    #[derive(Deserialize)]
-    struct Numbered {
-        seq: i64,
-    }
-    serde_json::from_str::<Numbered>(json).ok().map(|fix| fix.seq)
 }
 
 #[cfg(test)]
@@ -137,7 +180,7 @@ mod tests {
 
     fn sorted(fixes: &[&str]) -> Sorted {
         let raw: Vec<_> = fixes.iter().map(|f| RawValue::from_string((*f).to_owned()).unwrap()).collect();
-        sort(&raw, NOW, Duration::from_secs(86_400))
+        sort(&raw, NOW, Duration::from_secs(86_400), false)
     }
     fn fix(seq: i64, second: u32) -> String {
         format!(r#"{{"seq":{seq},"lat":1,"lon":2,"fixed_at":"2027-01-15T07:59:{second:02}Z"}}"#)

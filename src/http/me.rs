@@ -5,19 +5,23 @@ use super::auth::Access;
 use super::body::Body;
 use super::docs::{BadQuery, Busy, NoAccess, NoStepUp, Unusable};
 use super::page::{self, Page, PageQuery, Query};
-use crate::identity::{Profile, ProfileChange};
+use crate::identity::{Caller, Profile, ProfileChange};
 use crate::services::Services;
 use crate::trust::Disclosure;
 use crate::usecases::account;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub(super) fn routes() -> OpenApiRouter<Services> {
-    OpenApiRouter::new().routes(routes!(get_me, change_me, delete_me)).routes(routes!(list_disclosures))
+    OpenApiRouter::new()
+        .routes(routes!(get_me, change_me, delete_me))
+        .routes(routes!(delete_pin))
+        .routes(routes!(delete_duress_pin))
+        .routes(routes!(list_disclosures))
 }
 
 /// My profile. It never says whether a PIN is set.
@@ -30,7 +34,7 @@ async fn get_me(State(services): State<Services>, Access(caller): Access) -> Res
     Ok(Json(services.identity.profile(caller.user).await?))
 }
 
-/// Changes to a profile; a field that is absent stays as it is.
+/// Changes to a profile; a field that is absent or null stays as it is.
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ProfilePatch {
@@ -43,23 +47,15 @@ struct ProfilePatch {
     /// An IANA zone such as `Europe/Vienna`.
     #[schema(max_length = 64, pattern = "^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$")]
     time_zone: Option<String>,
-    /// An hour to a year; null goes back to the server's setting.
-    #[serde(default, deserialize_with = "nullable")]
-    #[schema(value_type = Option<u64>, minimum = 3_600, maximum = 31_536_000)]
-    retention_s: Option<Option<u64>>,
-    /// 4 to 12 digits; null removes it. Needs step-up.
-    #[serde(default, deserialize_with = "nullable")]
-    #[schema(value_type = Option<String>, pattern = "^[0-9]{4,12}$")]
-    pin: Option<Option<String>>,
-    /// 4 to 12 digits; null removes it. Needs step-up.
-    #[serde(default, deserialize_with = "nullable")]
-    #[schema(value_type = Option<String>, pattern = "^[0-9]{4,12}$")]
-    duress_pin: Option<Option<String>>,
-}
-
-/// Tells null (remove it) from absent (leave it).
-fn nullable<'de, T: Deserialize<'de>, D: Deserializer<'de>>(d: D) -> Result<Option<Option<T>>, D::Error> {
-    Option::deserialize(d).map(Some)
+    /// An hour to a year; 0 goes back to the server's setting.
+    #[schema(minimum = 0, maximum = 31_536_000)]
+    retention_s: Option<u64>,
+    /// 4 to 12 digits of any script. Needs step-up.
+    #[schema(pattern = "^[0-9]{4,12}$")]
+    pin: Option<String>,
+    /// 4 to 12 digits of any script. Needs step-up.
+    #[schema(pattern = "^[0-9]{4,12}$")]
+    duress_pin: Option<String>,
 }
 
 /// Changes my profile.
@@ -78,8 +74,39 @@ async fn change_me(
     if pin.is_some() || duress_pin.is_some() {
         services.identity.require_step_up(&caller).await?;
     }
+    let retention_s = retention_s.map(|s| Some(s).filter(|s| *s > 0));
+    let (pin, duress_pin) = (pin.map(Some), duress_pin.map(Some));
     let change = ProfileChange { display_name, locale, time_zone, retention_s, pin, duress_pin };
     Ok(Json(services.identity.change_profile(caller.user, change).await?))
+}
+
+/// Removes my PIN. Needs step-up; the answer is the same if none was set.
+#[utoipa::path(
+    delete, path = "/v1/me/pin", tag = "identity",
+    security(("access" = [])),
+    responses((status = 204, description = "There is none any more"), NoStepUp)
+)]
+async fn delete_pin(State(services): State<Services>, Access(caller): Access) -> Result<StatusCode, Problem> {
+    remove(&services, caller, ProfileChange { pin: Some(None), ..ProfileChange::default() }).await
+}
+
+/// Removes my duress PIN. Needs step-up; the answer is the same if none was set.
+#[utoipa::path(
+    delete, path = "/v1/me/duress-pin", tag = "identity",
+    security(("access" = [])),
+    responses((status = 204, description = "There is none any more"), NoStepUp)
+)]
+async fn delete_duress_pin(
+    State(services): State<Services>,
+    Access(caller): Access,
+) -> Result<StatusCode, Problem> {
+    remove(&services, caller, ProfileChange { duress_pin: Some(None), ..ProfileChange::default() }).await
+}
+
+async fn remove(services: &Services, caller: Caller, change: ProfileChange) -> Result<StatusCode, Problem> {
+    services.identity.require_step_up(&caller).await?;
+    services.identity.change_profile(caller.user, change).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Deletes my account and everything known of me. An open emergency is ended first, and contacts are told.
@@ -115,9 +142,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn null_removes_and_absence_leaves() {
+    fn null_is_absent() {
         let patch: ProfilePatch = serde_json::from_str(r#"{"pin":null,"retention_s":3600}"#).unwrap();
-        assert_eq!((patch.pin, patch.duress_pin, patch.retention_s), (Some(None), None, Some(Some(3600))));
+        assert_eq!((patch.pin, patch.duress_pin, patch.retention_s), (None, None, Some(3600)));
         assert!(serde_json::from_str::<ProfilePatch>(r#"{"handle":"x"}"#).is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! What every request passes: it is counted, bounded in time, finished once begun, and a panic is an answer.
 
 use super::Problem;
+use super::problem::Code;
 use crate::role::Roles;
 use crate::runtime::detach;
 use axum::extract::{MatchedPath, Request, State};
@@ -12,6 +13,9 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 use tracing::Instrument;
+
+/// Where emergencies are raised.
+const RAISE: &str = "/v1/emergencies";
 
 /// Counts a request by its route (never by its path, which carries ids), and sets the headers of every answer.
 pub(super) async fn observe(request: Request, next: Next) -> Response {
@@ -35,6 +39,19 @@ pub(super) async fn direct(State(roles): State<Roles>, request: Request, next: N
         Some(role) => Problem::misdirected(role).into_response(),
         None => next.run(request).await,
     }
+}
+
+/// Says that a body is compressed in a way that is not read. A raise is never refused: it is taken without what is in it.
+pub(super) async fn coding(request: Request, next: Next) -> Response {
+    let coding = request.headers().get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes);
+    let is_read = coding.is_none_or(|coding| {
+        [b"identity".as_slice(), b"gzip", b"zstd"].iter().any(|read| coding.eq_ignore_ascii_case(read))
+    });
+    if is_read || request.uri().path() == RAISE {
+        return next.run(request).await;
+    }
+    Problem::new(Code::UnsupportedCoding, "a body is read as it is, or compressed with gzip or zstd")
+        .into_response()
 }
 
 /// A client may invent methods; a label may not have as many values.

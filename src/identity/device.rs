@@ -45,6 +45,8 @@ pub struct DeviceIn {
     pub name: String,
     /// What runs on it.
     pub platform: Platform,
+    /// This is the person's phone now: it drives their fences from here on.
+    pub is_my_phone: Option<bool>,
 }
 
 /// A device as its owner sees it.

@@ -14,7 +14,7 @@ const WAITING: usize = 32;
 /// After which time somebody who was refused may try again.
 const AGAIN: Duration = Duration::from_secs(2);
 /// How much others are preferred to a thread that hashes what is not urgent (`nice`, from 0 to 19).
-const NICE: i32 = 10;
+const NICE: i32 = 15;
 
 /// Whose secret it is. No queue stands in front of another.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

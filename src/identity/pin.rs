@@ -3,6 +3,7 @@
 use super::password::Queue;
 use super::{Account, Hasher, IdentityError, IdentityStore};
 use crate::clock::Clock;
+use crate::typed;
 use std::time::Duration;
 
 /// Wrong PINs before a wait.
@@ -33,7 +34,7 @@ pub(super) async fn check(
     if account.pin_hash.is_none() && account.duress_hash.is_none() {
         return Ok(PinOutcome::Accepted);
     }
-    let pin = pin.ok_or(IdentityError::PinRequired)?;
+    let pin = &typed::in_ascii_digits(pin.ok_or(IdentityError::PinRequired)?);
     let now = clock.now();
     if let Some(until) = account.pin_locked_until.filter(|until| now < *until) {
         return Err(IdentityError::TooManyTries(until.since(now)));
@@ -48,13 +49,14 @@ pub(super) async fn check(
     Ok(if duress { PinOutcome::Duress } else { PinOutcome::Accepted })
 }
 
-/// A PIN's form.
+/// A new PIN, in digits of ASCII whatever keyboard it was typed on.
 ///
 /// # Errors
 /// When it is not 4 to 12 digits.
-pub(super) fn form(field: &'static str, pin: &str) -> Result<(), IdentityError> {
+pub(super) fn read(field: &'static str, pin: &str) -> Result<String, IdentityError> {
+    let pin = typed::in_ascii_digits(pin);
     if (4..=12).contains(&pin.len()) && pin.bytes().all(|c| c.is_ascii_digit()) {
-        Ok(())
+        Ok(pin)
     } else {
         Err(IdentityError::invalid(field, "4 to 12 digits"))
     }

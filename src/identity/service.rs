@@ -1,6 +1,6 @@
 //! The service of identity: sign-up, sign-in, and who a token is.
 
-use super::account::{fold_handle, locale, text, time_zone};
+use super::account::{fold_handle, locale, name, password, time_zone};
 use super::password::Queue;
 use super::session::{Session, SessionTokens, SignIn, StepUp};
 use super::token::{ACCESS, random_salt};
@@ -11,6 +11,7 @@ use super::{
 use crate::bus::Bus;
 use crate::clock::{Clock, Timestamp};
 use crate::id::{DeviceId, SessionId, UserId};
+use crate::typed;
 use dashmap::DashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,18 +92,17 @@ impl Identity {
     /// A field out of form, or the handle is taken.
     pub async fn sign_up(&self, given: SignUp) -> Result<(Profile, bool), IdentityError> {
         let handle = fold_handle(&given.handle)?;
-        text("password", &given.password, 8, 256)?;
-        text("display_name", &given.display_name, 1, 64)?;
-        let (tag, zone) =
-            (given.locale.unwrap_or_else(|| "en".into()), given.time_zone.unwrap_or_else(|| "UTC".into()));
+        let secret = password(&given.password)?;
+        name("display_name", &given.display_name)?;
+        let tag = given.locale.unwrap_or_else(|| "en".into());
         locale(&tag)?;
-        time_zone(&zone)?;
+        let zone = time_zone(given.time_zone.as_deref().unwrap_or("UTC"))?;
         let user = given.id.unwrap_or_else(|| UserId::fresh(&self.clock));
         let new = NewAccount {
             user,
             handle_mark: self.key.handle_mark(&handle),
             handle: handle.clone(),
-            password_hash: self.hasher.hash(Queue::Anybody, given.password.clone()).await?,
+            password_hash: self.hasher.hash(Queue::Anybody, secret).await?,
             display_name: given.display_name,
             locale: tag,
             time_zone: zone,
@@ -114,7 +114,7 @@ impl Identity {
                 let account = self.account(user).await?;
                 if created == AccountCreated::Repeated {
                     let hashed = Some(account.password_hash.clone());
-                    let same = self.hasher.check(Queue::Anybody, given.password, hashed).await?;
+                    let same = self.check_password(Queue::Anybody, given.password, hashed).await?;
                     if !same {
                         return Err(IdentityError::Conflict("this handle is taken"));
                     }
@@ -129,13 +129,13 @@ impl Identity {
     /// # Errors
     /// `Unauthenticated` for a wrong handle or password (one answer), `TooManyTries`.
     pub async fn sign_in(&self, given: SignIn) -> Result<SessionTokens, IdentityError> {
-        text("name", &given.device.name, 1, 64)?;
+        name("name", &given.device.name)?;
         let refused = IdentityError::Unauthenticated("the handle or the password is wrong");
         let Ok(handle) = fold_handle(&given.handle) else { return Err(refused) };
         self.wait_for_tries(&handle)?;
         let account = self.store.account_by_handle(&handle).await?;
         let hashed = account.as_ref().map(|a| a.password_hash.clone());
-        let right = self.hasher.check(Queue::Anybody, given.password, hashed).await?;
+        let right = self.check_password(Queue::Anybody, given.password, hashed).await?;
         let Some(account) = account.filter(|_| right) else {
             self.remember_wrong(handle);
             return Err(refused);
@@ -263,7 +263,7 @@ impl Identity {
         match (given.password, given.pin) {
             (Some(password), None) => {
                 self.wait_for_tries(&account.handle)?;
-                if !self.hasher.check(Queue::Known, password, Some(account.password_hash)).await? {
+                if !self.check_password(Queue::Known, password, Some(account.password_hash)).await? {
                     self.remember_wrong(account.handle);
                     return Err(IdentityError::Unauthenticated("the password is wrong"));
                 }
@@ -333,37 +333,49 @@ impl Identity {
         user: UserId,
         change: ProfileChange,
     ) -> Result<Profile, IdentityError> {
-        if let Some(name) = &change.display_name {
-            text("display_name", name, 1, 64)?;
+        if let Some(given) = &change.display_name {
+            name("display_name", given)?;
         }
         if let Some(tag) = &change.locale {
             locale(tag)?;
         }
-        if let Some(zone) = &change.time_zone {
-            time_zone(zone)?;
-        }
+        let zone = change.time_zone.as_deref().map(time_zone).transpose()?;
         if change.retention_s.flatten().is_some_and(|s| !(3_600..=31_536_000).contains(&s)) {
             return Err(IdentityError::invalid("retention_s", "an hour to a year, in seconds"));
         }
-        let pins = [("pin", &change.pin), ("duress_pin", &change.duress_pin)];
-        for (field, given) in pins {
-            if let Some(Some(given)) = given {
-                pin::form(field, given)?;
-            }
-        }
-        if change.pin.is_some() && change.pin == change.duress_pin && change.pin != Some(None) {
+        let read = |field, given: Option<Option<String>>| match given {
+            Some(Some(given)) => pin::read(field, &given).map(|pin| Some(Some(pin))),
+            other => Ok(other),
+        };
+        let (new_pin, duress_pin) = (read("pin", change.pin)?, read("duress_pin", change.duress_pin)?);
+        if new_pin.is_some() && new_pin == duress_pin && new_pin != Some(None) {
             return Err(IdentityError::invalid("duress_pin", "another than the PIN"));
         }
         let patch = AccountPatch {
             display_name: change.display_name,
             locale: change.locale,
-            time_zone: change.time_zone,
+            time_zone: zone,
             retention: change.retention_s.map(|s| s.map(Duration::from_secs)),
-            pin_hash: self.hash_change(change.pin).await?,
-            duress_hash: self.hash_change(change.duress_pin).await?,
+            pin_hash: self.hash_change(new_pin).await?,
+            duress_hash: self.hash_change(duress_pin).await?,
         };
         let account = self.store.update_account(user, patch).await?;
         account.map(Profile::from).ok_or(IdentityError::Unauthenticated("there is no such account"))
+    }
+
+    /// A password as it is spelled now, or as it was typed when it was set long ago.
+    async fn check_password(
+        &self,
+        queue: Queue,
+        given: String,
+        hashed: Option<String>,
+    ) -> Result<bool, IdentityError> {
+        let spelled = typed::password(&given);
+        if given == spelled {
+            return self.hasher.check(queue, given, hashed).await;
+        }
+        Ok(self.hasher.check(queue, spelled, hashed.clone()).await?
+            || self.hasher.check(queue, given, hashed).await?)
     }
 
     async fn hash_change(

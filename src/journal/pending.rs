@@ -123,6 +123,12 @@ impl Pending {
         newest.max_by_key(|(place, _)| **place).map(|(_, fix)| stored(fix))
     }
 
+    /// The device's fix with the highest number.
+    pub(super) fn latest(&self, device: DeviceId) -> Option<StoredFix> {
+        let latest = self.of(device).flat_map(|of| of.fixes.iter());
+        latest.max_by_key(|((_, seq), _)| *seq).map(|(_, fix)| stored(fix))
+    }
+
     /// The highest number that the device streamed; 0 if none.
     pub(super) fn last_streamed(&self, device: DeviceId) -> i64 {
         self.of(device).map(|of| of.last_streamed).max().unwrap_or(0)

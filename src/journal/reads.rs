@@ -52,8 +52,17 @@ impl FixStore for Journal {
     }
 
     async fn last_seq(&self, device: DeviceId) -> Stored<i64> {
-        let waiting = self.pending().last_streamed(device);
+        let waiting = {
+            let pending = self.pending();
+            pending.last_streamed(device).max(pending.highest(device))
+        };
         Ok(self.inner.last_seq(device).await?.max(waiting))
+    }
+
+    async fn latest(&self, device: DeviceId) -> Stored<Option<StoredFix>> {
+        let waiting = self.pending().latest(device);
+        let stored = self.inner.latest(device).await?;
+        Ok(stored.into_iter().chain(waiting).max_by_key(|found| found.fix.seq))
     }
 
     async fn newest(&self, devices: &[DeviceId]) -> Stored<Option<StoredFix>> {

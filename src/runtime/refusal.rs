@@ -14,6 +14,13 @@ pub enum Refusal {
     Lasting(String),
 }
 
+impl Refusal {
+    /// Whether the store had not answered by the deadline.
+    pub fn is_late(&self) -> bool {
+        matches!(self, Self::Passing(error) if error.kind() == Fault::Timeout)
+    }
+}
+
 impl Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

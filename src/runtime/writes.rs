@@ -135,7 +135,13 @@ impl Writes {
                 }
                 Err(Refusal::Lasting(why)) => refused.push((units.start, why)),
                 Err(refusal) => {
-                    todo.push(units);
+                    // What took too long may take too long again, each time: less of it is asked for.
+                    let middle = units.start + units.len() / 2;
+                    if refusal.is_late() && units.len() > 1 {
+                        todo.extend([middle..units.end, units.start..middle]);
+                    } else {
+                        todo.push(units);
+                    }
                     return Err(refusal);
                 }
             }
@@ -217,6 +223,17 @@ mod tests {
                 })
             }
         }
+        /// A store that is too slow for more than so many at once.
+        fn in_parts_of(
+            &self,
+            most: usize,
+        ) -> impl for<'a> Fn(&'a [u32]) -> BoxFuture<'a, Stored<u32>> + use<> {
+            let take = self.by(|_| Ok(()));
+            move |batch| match batch.len() > most {
+                true => Box::pin(async { Err(StoreError::late()) }),
+                false => take(batch),
+            }
+        }
         fn taken(&self) -> Vec<u32> {
             self.0.lock().unwrap().0.clone()
         }
@@ -227,6 +244,14 @@ mod tests {
 
     fn aside(parts: &[Part<u32>]) -> Vec<usize> {
         parts.iter().filter(|part| part.answer.is_none()).map(|part| part.units.start).collect()
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_takes_too_long_is_written_in_smaller_parts() {
+        let numbers = Numbers::default();
+        let batch: Vec<u32> = (0..64).collect();
+        let parts = writes().all(&batch, numbers.in_parts_of(8), u32::to_string).await;
+        assert_eq!((numbers.taken(), parts.len(), aside(&parts)), (batch, 8, vec![]));
     }
 
     #[tokio::test]

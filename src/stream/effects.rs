@@ -4,7 +4,7 @@ use super::connection::Connection;
 use super::mailbox::Mailbox;
 use super::protocol::GivenFix;
 use super::registry::Registry;
-use super::session::{Answer, Ask, Effect, PAGE};
+use super::session::{Answer, Ask, Effect, PAGE, WayIn};
 use super::upgrade::Stream;
 use crate::bus::{Event, WatchGuard};
 use crate::error::{StoreError, Stored};
@@ -122,13 +122,15 @@ async fn welcome(services: &Services, caller: Caller, reads: bool) -> Answer {
 async fn open_way_in(services: &Services, caller: Caller, given: Vec<GivenFix>) -> Found {
     let opened = async {
         let retention = fixes::retention(services, caller.user).await?;
-        Ok::<_, IdentityError>((fixes::attach(services, caller).await?, retention))
+        let any_time_until = fixes::any_time_until(services, caller.user).await;
+        let way_in = fixes::attach(services, caller).await?;
+        Ok::<_, IdentityError>((way_in, WayIn { retention, any_time_until }))
     };
-    let (way_in, retention) = match opened.await {
-        Ok((way_in, retention)) => (Some(way_in), Ok(retention)),
+    let (ingest, way_in) = match opened.await {
+        Ok((ingest, way_in)) => (Some(ingest), Ok(way_in)),
         Err(error) => (None, Err(error.into())),
     };
-    Found { answer: Answer::WayIn { given, retention }, way_in }
+    Found { answer: Answer::WayIn { given, way_in }, way_in: ingest }
 }
 
 impl Connection {

@@ -26,7 +26,7 @@ mod zones;
 
 pub use evaluate::{Membership, crosses, evaluate};
 pub use event_order::{event_order, first_of, newest_of, page_start};
-pub use fences::{FenceIn, Fences, Geofence, Severity, Transition, Trigger, is_name};
+pub use fences::{FenceIn, Fences, Geofence, Severity, Transition, Trigger, fault_of_name};
 pub use ownership::{FORGOTTEN_AFTER_S, FencingToken, Orphan, Owner, Ownership, OwnershipStore, Taken};
 pub use person::Person;
 pub use position::Position;

@@ -7,6 +7,7 @@
 //! seen: then the history is evaluated again from there, as soon as the fix is on disk.
 
 use super::rebuild::{Built, Rebuild};
+use super::service::SET_BACK;
 use super::zones::Around;
 use super::{
     Crossing, FixKey, Owner, Position, Recorded, SinkMessage, StoredFix, Tracker, TransitionBatch,
@@ -39,9 +40,17 @@ pub struct Person {
     zones: Option<Arc<Around>>,
 }
 
+/// The fix that shows where a device is.
+#[derive(Clone, Copy)]
+struct Newest {
+    fixed_at: Timestamp,
+    seq: i64,
+    received_at: Timestamp,
+}
+
 pub(super) struct State {
     tracked: Option<DeviceId>,
-    newest: HashMap<DeviceId, FixKey>,
+    newest: HashMap<DeviceId, Newest>,
     mode: Mode,
     /// What the recorder has not yet written, in the order of arrival. Of all devices: any may become the tracked one.
     in_flight: VecDeque<(DeviceId, Arc<[Fix]>)>,
@@ -161,14 +170,20 @@ impl Person {
         fixes: &[Fix],
         now: Timestamp,
     ) -> Option<Position> {
-        let newest = fixes.iter().max_by_key(|f| f.order())?;
-        let known = state.newest.entry(device).or_insert(newest.order());
-        if *known > newest.order() {
+        // A phone counts on whatever its clock does.
+        let newest = fixes.iter().max_by_key(|f| f.seq)?;
+        let this = Newest { fixed_at: newest.fixed_at, seq: newest.seq, received_at: now };
+        let known = state.newest.entry(device).or_insert(this);
+        if known.seq > newest.seq {
             return None;
         }
-        *known = newest.order();
+        let overtaken = newest.fixed_at < known.fixed_at && now < known.received_at + SET_BACK;
+        if !overtaken {
+            *known = this;
+        }
         let stored = StoredFix { device, fix: newest.clone(), received_at: now };
-        Some(Position { user: self.user, tracked: state.tracked == Some(device), stored })
+        let tracked = state.tracked == Some(device);
+        Some(Position { user: self.user, tracked, overtaken, stored })
     }
 
     /// The fixes are on disk. Those that were older than what the tracker has seen can be read now; those that the store

@@ -17,6 +17,8 @@ const VERSION: u8 = 1;
 pub struct Position {
     pub(super) user: UserId,
     pub(super) tracked: bool,
+    /// It is older than one that the device sent shortly before: a late one, or its clock was set back.
+    pub(super) overtaken: bool,
     pub(super) stored: StoredFix,
 }
 
@@ -26,6 +28,8 @@ struct Inside<'a> {
     v: u8,
     user: UserId,
     tracked: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    overtaken: bool,
     device: DeviceId,
     fix: Cow<'a, Fix>,
     received_at: Timestamp,
@@ -36,9 +40,14 @@ impl Position {
     pub fn user(&self) -> UserId {
         self.user
     }
-    /// The fix, for the holder of a grant: a live one covers the tracked device, an emergency's any device.
+    /// The fix, for the holder of a grant: a live one covers the tracked device, an emergency's any device, and whatever it sent
+    /// last, though its clock may have been set back.
     pub fn reveal(&self, grant: &Grant) -> Option<&StoredFix> {
-        let covered = self.tracked || !matches!(grant.basis(), Basis::LiveLocation);
+        let covered = match grant.basis() {
+            Basis::LiveLocation => self.tracked && !self.overtaken,
+            Basis::Own => !self.overtaken,
+            Basis::Emergency(_) => true,
+        };
         (grant.subject() == self.user && covered).then_some(&self.stored)
     }
 
@@ -49,6 +58,7 @@ impl Position {
             v: VERSION,
             user: self.user,
             tracked: self.tracked,
+            overtaken: self.overtaken,
             device: *device,
             fix: Cow::Borrowed(fix),
             received_at: *received_at,
@@ -65,8 +75,8 @@ impl Position {
             fix: inside.fix.into_owned(),
             received_at: inside.received_at,
         };
-        let (user, tracked) = (inside.user, inside.tracked);
-        (inside.v == VERSION).then_some(Self { user, tracked, stored })
+        let (user, tracked, overtaken) = (inside.user, inside.tracked, inside.overtaken);
+        (inside.v == VERSION).then_some(Self { user, tracked, overtaken, stored })
     }
 }
 
@@ -92,7 +102,7 @@ mod tests {
         };
         let received_at = Timestamp::from_unix_ms(1_764_000_000_456);
         let stored = StoredFix { device: DeviceId(Uuid::from_u128(0xd)), fix, received_at };
-        Position { user: UserId(Uuid::from_u128(0xada)), tracked: true, stored }
+        Position { user: UserId(Uuid::from_u128(0xada)), tracked: true, overtaken: false, stored }
     }
 
     #[test]

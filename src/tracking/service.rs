@@ -6,7 +6,7 @@ use super::rebuild::{Builder, Rebuild};
 use super::zones::{Around, Windows, follow};
 use super::{
     Fences, FixKey, FixStore, Kept, Receipt, Recorded, Recorder, StoredFix, TrackingError, TrackingStore,
-    TransitionSink, ZoneSink, ZoneStore,
+    TransitionSink, ZoneSink, ZoneStore, newest_of,
 };
 use crate::bus::{Bus, Event};
 use crate::clock::{Clock, Timestamp};
@@ -40,6 +40,12 @@ const LIVES: Duration = Duration::from_secs(5);
 const ORPHANS: u32 = 256;
 /// How long somebody is kept in memory whose stream has stopped, until what was found is decided.
 const LINGER: Duration = Duration::from_secs(30);
+
+/// A tracked device that sent nothing for so long is not the one that its person has with them, if another one sends.
+const LEFT_BEHIND: Duration = Duration::from_secs(24 * 3600);
+
+/// A device that has sent older fixes only for so long has set its clock back; before, they are late ones.
+pub(super) const SET_BACK: Duration = Duration::from_secs(10);
 
 /// What is set aside here.
 const UNIT: &str = "tracker";
@@ -378,7 +384,9 @@ impl Tracking {
         }
     }
 
-    /// The newest fix that a grant covers, whatever its age: of the tracked device; in an emergency, of any.
+    /// The newest fix that a grant covers, whatever its age: of the tracked device; in an emergency, of the one that raised it,
+    /// or of any if that has none. Of a device it is the one that it sent last, by its own count: its clock may have been set
+    /// back.
     ///
     /// # Errors
     /// When the store failed.
@@ -387,15 +395,37 @@ impl Tracking {
         if devices.is_empty() {
             return Ok(None);
         }
+        let mut newest = None;
+        for device in &devices {
+            let latest = self.fixes.latest(*device).await?;
+            if latest.is_some() && grant.raised_on() == Some(*device) {
+                return Ok(latest);
+            }
+            let shown = match grant.basis() {
+                Basis::Emergency(_) => latest,
+                Basis::Own | Basis::LiveLocation => self.not_overtaken(*device, latest).await?,
+            };
+            newest = newest_of(newest.into_iter().chain(shown));
+        }
         // What is in a trail alone is older than any fix.
-        if let Some(newest) = self.fixes.newest(&devices).await? {
-            return Ok(Some(newest));
+        if newest.is_some() {
+            return Ok(newest);
         }
         let parts = self.trails(grant).await?;
         if parts.is_empty() { Ok(None) } else { self.fixes.newest_of_trail(&devices, &parts).await }
     }
 
-    /// When a fix of the person was last received, as far as the newest of each device tells; what keeps an emergency from
+    /// The newest fix of a device by its time; but `latest`, the one with the highest number, if the device has sent nothing
+    /// newer for a while: then its clock was set back.
+    async fn not_overtaken(&self, device: DeviceId, latest: Option<StoredFix>) -> Stored<Option<StoredFix>> {
+        let newest = self.fixes.newest(&[device]).await?;
+        let set_back = |newest: &StoredFix| {
+            latest.as_ref().is_some_and(|latest| latest.received_at >= newest.received_at + SET_BACK)
+        };
+        Ok(newest.filter(|newest| !set_back(newest)).or(latest))
+    }
+
+    /// When a fix of the person was last received, as far as the last one of each device tells; what keeps an emergency from
     /// expiring. Of removed devices too: what they sent was sent.
     ///
     /// # Errors
@@ -404,13 +434,22 @@ impl Tracking {
         let devices = self.store.every_device_of(user).await?;
         let mut last = None;
         for device in &devices {
-            let newest = self.fixes.newest(std::slice::from_ref(device)).await?;
-            last = last.max(newest.map(|fix| fix.received_at));
+            let latest = self.fixes.latest(*device).await?;
+            last = last.max(latest.map(|fix| fix.received_at));
         }
         if last.is_none() {
             last = self.newest_in_incidents(user, &devices).await?.map(|fix| fix.received_at);
         }
         Ok(last)
+    }
+
+    /// Whether a device that sent fixes once has sent none for a day: its person has another one with them.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub async fn is_left_behind(&self, device: DeviceId) -> Stored<bool> {
+        let latest = self.fixes.latest(device).await?;
+        Ok(latest.is_some_and(|fix| fix.received_at < self.clock.now() - LEFT_BEHIND))
     }
 
     /// The part of a track that a grant covers, in event order.
@@ -442,7 +481,7 @@ impl Tracking {
         }
     }
 
-    /// The newest `seq` that the device streamed and that is on disk.
+    /// The newest `seq` of the device that is on disk, whatever way it came.
     ///
     /// # Errors
     /// When the store failed.

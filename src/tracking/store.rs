@@ -155,10 +155,13 @@ pub trait FixStore: TrailStore {
     async fn known(&self, asked: &[(DeviceId, i64)]) -> Stored<Vec<(DeviceId, i64, Timestamp)>>;
     /// The highest number stored of each device that has any.
     async fn highest(&self, devices: &[DeviceId]) -> Stored<Vec<(DeviceId, i64)>>;
-    /// The newest `seq` that the device streamed; 0 if none.
+    /// The highest `seq` of the device that is stored, or was streamed and had its time; 0 if none.
     async fn last_seq(&self, device: DeviceId) -> Stored<i64>;
     /// The newest fix of any of the devices, by (`fixed_at`, `seq`).
     async fn newest(&self, devices: &[DeviceId]) -> Stored<Option<StoredFix>>;
+    /// The fix of the device with the highest number: what it sent last by its own count. A phone whose clock was set back goes
+    /// on counting.
+    async fn latest(&self, device: DeviceId) -> Stored<Option<StoredFix>>;
     /// Fixes of the devices with `from <= fixed_at < to` and after the position `after`, in event order, at most `limit`.
     async fn between(
         &self,

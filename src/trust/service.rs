@@ -69,7 +69,7 @@ impl Trust {
         if given.expires_at.is_some_and(|end| end <= now) {
             return Err(TrustError::invalid("expires_at", "a time to come"));
         }
-        let handle = given.contact.to_ascii_lowercase();
+        let handle = given.contact.trim().to_ascii_lowercase();
         let contact = self.store.user_by_handle(&handle).await?.ok_or(TrustError::NoContact)?;
         if contact == subject {
             return Err(TrustError::invalid("contact", "somebody else"));

@@ -2,7 +2,7 @@
 
 use super::{Scope, TrustLink};
 use crate::clock::Timestamp;
-use crate::id::{EmergencyId, UserId};
+use crate::id::{DeviceId, EmergencyId, UserId};
 use std::time::Duration;
 
 /// How long a decision may be used before it is made again.
@@ -39,6 +39,8 @@ pub struct EmergencyFacts {
     pub subject: UserId,
     /// The oldest fix of the trail that it opens to contacts.
     pub trail_from: Timestamp,
+    /// The device that raised it: the one that the person has with them. None for a missed check-in.
+    pub raised_on: Option<DeviceId>,
     /// Whether it was ended under duress: to the subject's tokens it is over.
     pub duress: bool,
 }
@@ -52,6 +54,7 @@ pub struct Grant {
     basis: Basis,
     from: Option<Timestamp>,
     until: Timestamp,
+    raised_on: Option<DeviceId>,
     covert: bool,
 }
 
@@ -71,6 +74,10 @@ impl Grant {
     /// The oldest fix of the trail it covers; `None` covers all that is kept. The newest fix is covered at any age.
     pub fn trail_from(&self) -> Option<Timestamp> {
         self.from
+    }
+    /// In an emergency the device that raised it, which is shown before every other.
+    pub fn raised_on(&self) -> Option<DeviceId> {
+        self.raised_on
     }
     /// Whether it still holds at `now`; the holder also keeps it no longer than [`LEASE`] on a monotonic clock.
     pub fn holds(&self, now: Timestamp) -> bool {
@@ -95,7 +102,8 @@ pub fn visibility(
 ) -> Option<Grant> {
     let until = now + LEASE;
     if viewer == subject {
-        return Some(Grant { viewer, subject, basis: Basis::Own, from: None, until, covert: false });
+        let (basis, raised_on) = (Basis::Own, None);
+        return Some(Grant { viewer, subject, basis, from: None, until, raised_on, covert: false });
     }
     let link = link.filter(|l| l.subject == subject && l.contact == viewer && l.in_force(now))?;
     let until = link.expires_at.map_or(until, |end| end.min(until));
@@ -113,7 +121,8 @@ pub fn visibility(
         }
         _ => return None,
     };
-    Some(Grant { viewer, subject, basis, from: Some(from), until, covert })
+    let raised_on = emergency.filter(|_| matches!(basis, Basis::Emergency(_))).and_then(|e| e.raised_on);
+    Some(Grant { viewer, subject, basis, from: Some(from), until, raised_on, covert })
 }
 
 /// Decides whether `viewer` may read the names of the fences `subject` is in.

@@ -1,8 +1,8 @@
 //! A person's devices: which one drives the fences, and how each is reached.
 
 use super::Refusal;
-use crate::id::DeviceId;
-use crate::identity::{Caller, Device};
+use crate::id::{DeviceId, UserId};
+use crate::identity::{Caller, Device, SessionTokens, SignIn};
 use crate::push::{Channel, EndpointIn, EndpointView};
 use crate::services::Services;
 
@@ -22,6 +22,28 @@ pub async fn set_tracked(
         services.tracking.tracked_changed(caller.user, device.tracked.then_some(id));
     }
     Ok(device)
+}
+
+/// Signs in on a device, which drives the person's fences from then on if they say that it is their phone now.
+///
+/// # Errors
+/// As [`Identity::sign_in`](crate::identity::Identity::sign_in). That a phone could not be made the tracked one is no error of
+/// a sign-in: raising, or the next sign-in, makes it that.
+pub async fn sign_in(services: &Services, given: SignIn) -> Result<SessionTokens, Refusal> {
+    let is_my_phone = given.device.is_my_phone == Some(true);
+    let tokens = services.identity.sign_in(given).await?;
+    if is_my_phone {
+        follow(services, tokens.user_id, tokens.device_id).await;
+    }
+    Ok(tokens)
+}
+
+/// The person is with this device: it drives their fences from here on.
+pub(super) async fn follow(services: &Services, user: UserId, device: DeviceId) {
+    match services.identity.set_tracked(user, device, true).await {
+        Ok(_) => services.tracking.tracked_changed(user, Some(device)),
+        Err(error) => tracing::warn!(%error, %device, "a device could not be made the tracked one"),
+    }
 }
 
 /// Removes a device of the caller's. If it drove their fences, none does now.

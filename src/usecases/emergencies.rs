@@ -1,6 +1,6 @@
 //! Raising and ending, as the person in the emergency does it.
 
-use super::{Refusal, fixes};
+use super::{Refusal, devices, fixes};
 use crate::alerts::{Accepted, AlertError, Emergency, EmergencyView, EndWith, Manner, Raise, subject_view};
 use crate::geo::Fix;
 use crate::id::EmergencyId;
@@ -28,14 +28,18 @@ pub async fn raise(
 ) -> Result<Accepted, AlertError> {
     let numbered = given.fix.clone().filter(|_| given.fix_is_numbered);
     let accepted = services.alerts.raise(caller.user, Some(caller.device), given, read_at).await;
-    if let Some(fix) = numbered {
-        put_into_track(services.clone(), caller, fix);
-    }
+    keep_up(services.clone(), caller, numbered);
     accepted
 }
 
-fn put_into_track(services: Services, caller: Caller, fix: Fix) {
-    detach("fix of a raise", async move {
+/// What follows from a raise, beside the emergency: the person is with this device, and its fix belongs into the track.
+fn keep_up(services: Services, caller: Caller, fix: Option<Fix>) {
+    detach("after a raise", async move {
+        let tracked = services.identity.ensure_tracked(caller.user, caller.device).await;
+        if !tracked.is_ok_and(|tracked| tracked == Some(caller.device)) {
+            devices::follow(&services, caller.user, caller.device).await;
+        }
+        let Some(fix) = fix else { return };
         match fixes::attach(&services, caller).await {
             Ok(way_in) => {
                 // A node that is stopping takes it no more: it is stored beside the emergency all the same.

@@ -1,6 +1,7 @@
 //! How a device's fixes come in: for how long they are kept, and which device drives the person's fences.
 
-use super::Refusal;
+use super::{Refusal, devices};
+use crate::clock::Timestamp;
 use crate::geo::Fix;
 use crate::id::UserId;
 use crate::identity::{Caller, IdentityError};
@@ -23,12 +24,28 @@ pub async fn retention(services: &Services, user: UserId) -> Result<Duration, Id
     Ok(services.identity.retention(user).await?.unwrap_or(services.tracking.retention()))
 }
 
+/// Until when no time of a fix refuses its place, because an emergency of the person's is open as they are shown it, or ended
+/// lately. A store that does not say refuses none.
+pub async fn any_time_until(services: &Services, user: UserId) -> Option<Timestamp> {
+    services.alerts.any_time_until(user).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "whether somebody is in an emergency could not be read; no time refuses a place of theirs");
+        Some(Timestamp::from_unix_ms(i64::MAX))
+    })
+}
+
 /// The way in for the fixes of the caller's device.
 ///
 /// # Errors
 /// When the store failed.
 pub async fn attach(services: &Services, caller: Caller) -> Result<Ingest, IdentityError> {
-    let tracked = services.identity.ensure_tracked(caller.user, caller.device).await?;
+    let mut tracked = services.identity.ensure_tracked(caller.user, caller.device).await?;
+    if let Some(other) = tracked.filter(|tracked| *tracked != caller.device)
+        && services.tracking.is_left_behind(other).await?
+    {
+        tracing::info!(from = %other, to = %caller.device, "the tracked device was silent for a day; the one that sends is");
+        devices::follow(services, caller.user, caller.device).await;
+        tracked = Some(caller.device);
+    }
     Ok(services.tracking.attach(caller.user, caller.device, tracked))
 }
 

@@ -202,7 +202,7 @@ async fn what_shows_a_position_needs_a_proof_of_the_last_five_minutes() {
         assert_eq!((refused.status, refused.code()), (403, "step_up_required"), "{scope}");
     }
     for (method, path, body) in
-        [("PATCH", "/v1/me", json!({"pin": "1234"})), ("PATCH", "/v1/me", json!({"duress_pin": null}))]
+        [("PATCH", "/v1/me", json!({"pin": "1234"})), ("DELETE", "/v1/me/duress-pin", json!({}))]
     {
         let refused = ada.call(method, path, body).await;
         assert_eq!((refused.status, refused.code()), (403, "step_up_required"));
@@ -232,11 +232,13 @@ async fn what_shows_a_position_needs_a_proof_of_the_last_five_minutes() {
     assert_eq!(tablet.call("PATCH", "/v1/me", json!({"pin": "4321"})).await.code(), "step_up_required");
 
     node.clock.advance(5 * MINUTE);
-    assert_eq!(ada.call("PATCH", "/v1/me", json!({"pin": null})).await.code(), "step_up_required");
+    assert_eq!(ada.call("DELETE", "/v1/me/pin", json!({})).await.code(), "step_up_required");
     let wrong = step_up(&ada, json!({"pin": "0000"})).await;
     assert_eq!((wrong.status, wrong.code()), (403, "pin_wrong"));
     assert_eq!(step_up(&ada, json!({"pin": "1234"})).await.status, 204);
-    assert_eq!(ada.call("PATCH", "/v1/me", json!({"pin": null})).await.status, 200);
+    assert_eq!(ada.call("PATCH", "/v1/me", json!({"pin": null})).await.status, 200, "null is absent");
+    assert_eq!(step_up(&ada, json!({"pin": "1234"})).await.status, 204);
+    assert_eq!(ada.call("DELETE", "/v1/me/pin", json!({})).await.status, 204);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -250,7 +252,9 @@ async fn a_profile_never_says_whether_a_pin_is_set() {
     let changed = ada.raw("PATCH", "/v1/me", r#"{"pin":"1234","duress_pin":"9999"}"#).await;
     assert_eq!(changed.text, before.text, "the same bytes");
     assert_eq!(ada.raw("GET", "/v1/me", "").await.text, before.text);
-    assert_eq!(ada.raw("PATCH", "/v1/me", r#"{"duress_pin":null}"#).await.text, before.text);
+    for set in [true, false] {
+        assert_eq!(ada.delete("/v1/me/duress-pin").await.status, 204, "{set}");
+    }
     for bad in ["123", "1234567890123", "12e4", ""] {
         let refused = ada.call("PATCH", "/v1/me", json!({"pin": bad})).await;
         assert_eq!((refused.status, &refused.body["errors"][0]["field"]), (400, &json!("pin")), "{bad}");
@@ -261,7 +265,7 @@ async fn a_profile_never_says_whether_a_pin_is_set() {
         assert_eq!(&profile[field], value);
     }
     assert_eq!(ada.get("/v1/me").await.body, profile);
-    let back = ada.call("PATCH", "/v1/me", json!({"retention_s": null})).await.ok().unwrap();
+    let back = ada.call("PATCH", "/v1/me", json!({"retention_s": 0})).await.ok().unwrap();
     assert_eq!(back["retention_s"], Value::Null);
 }
 

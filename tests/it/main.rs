@@ -14,6 +14,7 @@ mod harness;
 mod identity;
 mod kill;
 mod operations;
+mod phones;
 mod poison;
 mod push;
 mod retention;

@@ -79,6 +79,8 @@ const PATHS: &[(&str, &[&str])] = &[
     ("/v1/sessions/step-up", &["post"]),
     ("/v1/sessions/current", &["delete"]),
     ("/v1/me", &["get", "patch", "delete"]),
+    ("/v1/me/pin", &["delete"]),
+    ("/v1/me/duress-pin", &["delete"]),
     ("/v1/me/disclosures", &["get"]),
     ("/v1/me/export", &["get"]),
     ("/v1/devices", &["get"]),

@@ -30,6 +30,7 @@ pub(crate) async fn an_alert_is_stored_once(w: &World) {
         geofence,
         transition,
         late: true,
+        seen_at: None,
     };
     let inbox = w.alerts.inbox_after(bob, 0, 10).await.unwrap();
     assert_eq!(inbox, vec![Inboxed { cursor: 1, id, alert: Some(expected) }]);

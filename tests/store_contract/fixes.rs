@@ -87,24 +87,29 @@ pub(crate) async fn a_large_group_of_many_devices_is_told_apart(w: &World) {
     assert_eq!(w.fixes.last_seq(phones[5]).await.unwrap(), newest);
 }
 
-pub(crate) async fn only_streamed_fixes_move_last_seq(w: &World) {
+pub(crate) async fn last_seq_is_the_highest_whatever_way_it_came(w: &World) {
     let (phone, other) = (device(), device());
-    assert_eq!(w.fixes.last_seq(phone).await.unwrap(), 0);
-    let backfill = NewFix { streamed: false, ..new_fix(phone, 50, after(50)) };
-    w.fixes.record(std::slice::from_ref(&backfill)).await.unwrap();
     assert_eq!(w.fixes.last_seq(phone).await.unwrap(), 0);
     let group = [new_fix(phone, 9, after(9)), new_fix(phone, 8, after(8)), new_fix(other, 70, after(1))];
     w.fixes.record(&group).await.unwrap();
     assert_eq!(w.fixes.last_seq(phone).await.unwrap(), 9);
+    let uploaded = NewFix { streamed: false, ..new_fix(phone, 50, after(50)) };
+    w.fixes.record(&[uploaded]).await.unwrap();
+    assert_eq!(w.fixes.last_seq(phone).await.unwrap(), 50);
     w.fixes.record(&[new_fix(phone, 50, after(51)), new_fix(phone, 3, after(3))]).await.unwrap();
-    assert_eq!(
-        w.fixes.last_seq(phone).await.unwrap(),
-        9,
-        "a refused one does not count, an older one moves nothing"
-    );
-    w.fixes.record(&[NewFix { streamed: true, ..backfill }]).await.unwrap();
-    assert_eq!(w.fixes.last_seq(phone).await.unwrap(), 50, "streamed again, it is durable and streamed");
+    assert_eq!(w.fixes.last_seq(phone).await.unwrap(), 50, "an older one moves nothing");
     assert_eq!(w.fixes.last_seq(other).await.unwrap(), 70);
+}
+
+pub(crate) async fn the_latest_fix_is_the_one_with_the_highest_number(w: &World) {
+    let phone = device();
+    assert_eq!(w.fixes.latest(phone).await.unwrap(), None);
+    // Its clock is set back after the second one.
+    let group =
+        [new_fix(phone, 1, after(7_000)), new_fix(phone, 2, after(7_001)), new_fix(phone, 3, after(100))];
+    w.fixes.record(&group).await.unwrap();
+    assert_eq!(w.fixes.latest(phone).await.unwrap().map(|found| found.fix.seq), Some(3));
+    assert_eq!(w.fixes.newest(&[phone]).await.unwrap().map(|found| found.fix.seq), Some(2));
 }
 
 pub(crate) async fn pages_go_through_all_devices_in_event_order(w: &World) {

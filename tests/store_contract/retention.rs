@@ -277,6 +277,7 @@ pub(crate) async fn old_transitions_go_unless_a_state_follows_from_them(w: &Worl
         retracted: vec![],
         token: w.tracking.take_device(phone, NodeId(id())).await.unwrap().token,
         last: false,
+        goes_on: false,
     };
     w.alerts.commit_transitions(&[commit]).await.unwrap();
     let before = w.tracking.states_before(phone, (after(100), 0)).await.unwrap();

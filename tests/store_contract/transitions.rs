@@ -75,6 +75,7 @@ impl Tracked {
             retracted: vec![],
             token: self.token,
             last: false,
+            goes_on: false,
         }
     }
 
@@ -101,6 +102,16 @@ pub(crate) async fn a_commit_is_stored_once(w: &World) {
     let tail = w.tracking.device_tail(t.phone).await.unwrap();
     assert_eq!(tail.folded_to, Some((after(20), 20)));
     assert_eq!(tail.states, vec![t.state(Membership::Outside, 20)]);
+
+    // A part of a batch tells what it found, and moves nothing before the last part is there.
+    let part = TransitionCommit { goes_on: true, ..t.commit(vec![t.found(Trigger::Enter, 30)]) };
+    w.alerts.commit_transitions(&[part]).await.unwrap();
+    assert_eq!(w.inbox(t.contact).await.len(), 3);
+    let tail = w.tracking.device_tail(t.phone).await.unwrap();
+    assert_eq!(
+        (tail.folded_to, tail.states),
+        (Some((after(20), 20)), vec![t.state(Membership::Outside, 20)])
+    );
 }
 
 pub(crate) async fn states_follow_the_fence(w: &World) {

@@ -7,7 +7,7 @@ use super::life::sign_of_life;
 use super::{Claim, Emergency, EndWith, Ended, Manner, Opening, State};
 use crate::clock::Timestamp;
 use crate::geo::Fix;
-use crate::id::{EmergencyId, UserId};
+use crate::id::{DeviceId, EmergencyId, UserId};
 use crate::trust::EmergencyFacts;
 use std::time::Duration;
 
@@ -228,14 +228,21 @@ impl Emergency {
         self.due_at = None;
     }
 
-    /// Takes what a further raise knows better: where the person is now, and words if there were none.
-    pub fn enrich(&mut self, message: Option<&str>, fix: Option<&Fix>) {
+    /// Takes what a further raise knows better: where the person is now, and words if there were none. A raise with a place on
+    /// another phone shows that the person is with that one.
+    pub fn enrich(&mut self, device: Option<DeviceId>, message: Option<&str>, fix: Option<&Fix>) {
         if self.message.is_none() {
             self.message = message.map(str::to_owned);
         }
-        let newer = |new: &&Fix| self.opening_fix.as_ref().is_none_or(|old| old.order() < new.order());
-        if let Some(fix) = fix.filter(newer) {
+        let moves = device.is_some() && device != self.device && (fix.is_some() || self.device.is_none());
+        let newer =
+            |new: &&Fix| moves || self.opening_fix.as_ref().is_none_or(|old| old.order() < new.order());
+        let is_of_its_device = moves || device == self.device;
+        if let Some(fix) = fix.filter(newer).filter(|_| is_of_its_device) {
             self.opening_fix = Some(fix.clone());
+        }
+        if moves {
+            self.device = device;
         }
     }
 
@@ -255,6 +262,7 @@ impl Emergency {
             id: self.id,
             subject: self.subject,
             trail_from: self.trail_from,
+            raised_on: self.device,
             duress: self.apparent.is_some(),
         })
     }

@@ -18,7 +18,7 @@ mod view;
 pub use life::LIFETIME;
 pub use machine::{Command, Next, Notice};
 pub(super) use notices::{drafts, word_as_missed};
-pub use raise::{Note, Raise, RaiseIn};
+pub use raise::{Raise, RaiseIn};
 pub use service::Accepted;
 pub(super) use service::coalesce;
 pub use view::{ClaimView, DeliveryView, EmergencyView, contact_view, subject_view};

@@ -2,9 +2,8 @@
 
 use super::EmergencyKind;
 use crate::clock::Timestamp;
-use crate::geo::{Fix, RawFix};
+use crate::geo::{Fix, Note, RawFix, salvage};
 use crate::id::EmergencyId;
-use serde::Serialize;
 use serde_json::Value;
 use std::time::Duration;
 
@@ -12,15 +11,6 @@ use std::time::Duration;
 const MAX_COUNTDOWN_S: f64 = 300.0;
 /// A message longer than this is cut.
 const MAX_MESSAGE: usize = 1_000;
-
-/// Something of a raise that could not be used.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, utoipa::ToSchema)]
-pub struct Note {
-    /// Which field.
-    pub field: &'static str,
-    /// A stable word for what was wrong with it.
-    pub code: &'static str,
-}
 
 /// What a phone gives to raise; every field may be left out, and unknown ones are ignored. It documents what
 /// [`Raise::read`] reads field by field.
@@ -32,7 +22,8 @@ pub struct RaiseIn {
     pub kind: Option<EmergencyKind>,
     /// In the person's own words; cut at 1,000 characters.
     pub message: Option<String>,
-    /// Where; one that cannot be true is left out and named in `notes`.
+    /// Where. The place is kept whatever else is wrong, at `now` if its time cannot be used; what was left out or replaced is
+    /// named in `notes`.
     pub fix: Option<RawFix>,
     /// Contacts are told after so long, seconds; at most 300.
     #[schema(minimum = 0, maximum = 300)]
@@ -63,9 +54,9 @@ impl Raise {
     pub fn read(body: &Value, now: Timestamp, retention: Duration) -> Self {
         let mut notes = Vec::new();
         if !body.is_object() {
-            notes.push(Note { field: "body", code: "unreadable" });
+            notes.push(Note::of("body", "unreadable"));
         }
-        let mut note = |field, code| notes.push(Note { field, code });
+        let mut note = |field, code| notes.push(Note::of(field, code));
         let id = present(body, "id").and_then(|id| {
             let read = id.as_str().and_then(|text| text.parse().ok());
             if read.is_none() {
@@ -105,13 +96,15 @@ impl Raise {
             }
         });
         let mut fix_is_numbered = false;
-        let fix = present(body, "fix").and_then(|given| match read_fix(given, now, retention) {
-            Ok((fix, numbered)) => {
-                fix_is_numbered = numbered;
-                Some(fix)
+        let given = present(body, "fix").map(|fix| salvage(&fix.to_string(), now, retention));
+        let fix = given.and_then(|read| match read {
+            Ok(read) => {
+                fix_is_numbered = read.numbered;
+                notes.extend(read.notes);
+                Some(read.fix)
             }
-            Err(code) => {
-                note("fix", code);
+            Err(refusal) => {
+                notes.push(Note::of("fix", refusal.code()));
                 None
             }
         });
@@ -131,31 +124,6 @@ fn present<'a>(body: &'a Value, field: &str) -> Option<&'a Value> {
     body.get(field).filter(|v| !v.is_null())
 }
 
-/// A fix without number or time is taken as one of now: where a person in danger is matters more than its form.
-fn read_fix(given: &Value, now: Timestamp, retention: Duration) -> Result<(Fix, bool), &'static str> {
-    let number = |field: &str| given.get(field).and_then(Value::as_f64);
-    let (Some(lat), Some(lon)) = (number("lat"), number("lon")) else { return Err("invalid_fix") };
-    let fixed_at = match present(given, "fixed_at") {
-        None => now,
-        Some(at) => at.as_str().and_then(|t| Timestamp::parse(t).ok()).ok_or("invalid_fix")?,
-    };
-    let seq = given.get("seq").and_then(Value::as_i64);
-    let raw = RawFix {
-        seq: seq.unwrap_or(1),
-        lat,
-        lon,
-        fixed_at,
-        accuracy_m: number("accuracy_m").filter(|m| *m >= 0.0),
-        altitude_m: number("altitude_m"),
-        speed_mps: number("speed_mps"),
-        course_deg: number("course_deg"),
-        battery: number("battery").filter(|b| (0.0..=1.0).contains(b)),
-    };
-    raw.check(now, retention)
-        .map(|fix| (fix, seq.is_some() && present(given, "fixed_at").is_some()))
-        .map_err(|r| r.code())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,30 +135,33 @@ mod tests {
     fn read(body: Value) -> Raise {
         Raise::read(&body, NOW, Duration::from_secs(86_400))
     }
-    fn notes(body: Value) -> Vec<(&'static str, &'static str)> {
-        read(body).notes.into_iter().map(|n| (n.field, n.code)).collect()
+    fn notes(body: Value) -> Vec<(String, &'static str)> {
+        read(body).notes.into_iter().map(|n| (n.field.into_owned(), n.code)).collect()
+    }
+    fn named<const N: usize>(notes: [(&str, &'static str); N]) -> Vec<(String, &'static str)> {
+        notes.map(|(field, code)| (field.to_owned(), code)).into()
     }
 
     #[test]
     fn garbage_is_left_out_and_named() {
-        assert_eq!(notes(json!({"kind": "sos", "surprise": 1})), vec![]);
-        assert_eq!(notes(json!(null)), vec![("body", "unreadable")]);
+        assert_eq!(notes(json!({"kind": "sos", "surprise": 1})), named([]));
+        assert_eq!(notes(json!(null)), named([("body", "unreadable")]));
         let all =
             json!({"id": 5, "kind": "dragon", "message": 7, "countdown_s": "x", "fix": {"lat": "north"}});
-        let named = notes(all);
-        let expected = [
+        let expected = named([
             ("id", "not_a_uuid"),
             ("kind", "unknown"),
             ("message", "not_text"),
             ("countdown_s", "ignored"),
             ("fix", "invalid_fix"),
-        ];
-        assert_eq!(named, expected);
-        assert_eq!(notes(json!({"fix": {"lat": 91, "lon": 1}})), vec![("fix", "out_of_range")]);
+        ]);
+        assert_eq!(notes(all), expected);
+        assert_eq!(notes(json!({"fix": {"lat": 91, "lon": 1}})), named([("fix", "out_of_range")]));
         let from_2099 = json!({"fix": {"seq": 1, "lat": 1, "lon": 1, "fixed_at": "2099-01-01T00:00:00Z"}});
-        assert_eq!(notes(from_2099), vec![("fix", "in_future")]);
+        assert_eq!(notes(from_2099.clone()), named([("fixed_at", "in_future")]));
+        assert_eq!(read(from_2099).fix.map(|fix| fix.fixed_at), Some(NOW));
         let with_nul = json!({"message": "he\0lp"});
-        assert_eq!(notes(with_nul.clone()), vec![("message", "cut")]);
+        assert_eq!(notes(with_nul.clone()), named([("message", "cut")]));
         assert_eq!(read(with_nul).message.as_deref(), Some("help"));
     }
 

@@ -2,13 +2,14 @@
 
 use super::notices::drafts;
 use super::{
-    Command, Emergency, EmergencyView, EndWith, Manner, Next, Note, Notice, Opening, Raise, State,
-    contact_view, subject_view,
+    Command, Emergency, EmergencyView, EndWith, Manner, Next, Notice, Opening, Raise, State, contact_view,
+    subject_view,
 };
 use crate::alerts::{AlertDraft, AlertError, AlertKind, Alerts, Committed, Lane, Party, Raised};
 use crate::bus::Event;
 use crate::clock::Timestamp;
 use crate::error::{Fault, StoreError};
+use crate::geo::Note;
 use crate::id::{AlertId, DeviceId, EmergencyId, UserId, derived};
 use crate::runtime::{Backoff, Reached};
 use crate::tracking::Severity;
@@ -103,11 +104,11 @@ impl Alerts {
                 }
                 Raised::IdTaken => {
                     own_id = EmergencyId::fresh(&self.clock);
-                    notes.push(Note { field: "id", code: "taken" });
+                    notes.push(Note::of("id", "taken"));
                 }
                 Raised::Open(open) => match open.apply(Command::Join(id), now) {
                     Some(mut next) => {
-                        next.emergency.enrich(raise.message.as_deref(), raise.fix.as_ref());
+                        next.emergency.enrich(device, raise.message.as_deref(), raise.fix.as_ref());
                         if let Some(emergency) = self.store_change(next, Some(id), now).await? {
                             return Ok(accepted(emergency, false, notes));
                         }

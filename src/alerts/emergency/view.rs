@@ -4,8 +4,9 @@
 use super::{Emergency, EmergencyKind, State};
 use crate::alerts::{Delivery, DeliveryState, Party};
 use crate::clock::Timestamp;
-use crate::id::{AlertId, EmergencyId, UserId};
+use crate::id::{AlertId, DeviceId, EmergencyId, UserId};
 use serde::Serialize;
+use std::time::Duration;
 
 /// A contact who is on it.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, utoipa::ToSchema)]
@@ -36,6 +37,9 @@ pub struct EmergencyView {
     pub id: EmergencyId,
     /// Who is in it.
     pub subject: UserId,
+    /// The device that raised it, or raised it again with a place: the one that the person has with them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceId>,
     /// What is the matter.
     pub kind: EmergencyKind,
     /// Where it stands.
@@ -64,6 +68,16 @@ pub struct EmergencyView {
     pub duress: Option<bool>,
 }
 
+/// After an end as its person sees it, so long no time of a fix refuses its place.
+const LENIENT: Duration = Duration::from_secs(24 * 3600);
+
+impl EmergencyView {
+    /// Until when no time of a fix of its person's refuses the place: while it is open, and a day after its end.
+    pub fn any_time_until(&self) -> Timestamp {
+        self.ended_at.map_or(Timestamp::from_unix_ms(i64::MAX), |end| end + LENIENT)
+    }
+}
+
 /// An emergency as it stood at its end (true or apparent, there is no difference here), or as it stands.
 fn up_to(e: &Emergency, state: State, ended_at: Option<Timestamp>) -> EmergencyView {
     let cut = |at: Timestamp| ended_at.is_none_or(|end| at <= end);
@@ -71,6 +85,7 @@ fn up_to(e: &Emergency, state: State, ended_at: Option<Timestamp>) -> EmergencyV
     EmergencyView {
         id: e.id,
         subject: e.subject,
+        device: e.device,
         kind: e.kind,
         state,
         message: e.message.clone(),

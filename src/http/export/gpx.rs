@@ -21,8 +21,11 @@ pub(super) fn open() -> String {
     })
 }
 
-/// A part of one device's track: its first part carries its name, its last ends it.
+/// A part of one device's track: its first part carries its name, its last ends it. A device without a fix has no track.
 pub(super) fn part(fixes: &[StoredFix], opens_as: Option<&str>, closes: bool) -> String {
+    if opens_as.is_some() && fixes.is_empty() {
+        return String::new();
+    }
     written(|xml| {
         if let Some(name) = opens_as {
             xml.write_event(Event::Start(BytesStart::new("trk")))?;
@@ -100,5 +103,6 @@ mod tests {
             <trkpt lat=\"48.25\" lon=\"-180\"><time>2027-01-15T08:00:02.000Z</time></trkpt>\
             </trkseg></trk></gpx>";
         assert_eq!(file.concat(), expected);
+        assert_eq!(part(&[], Some("unused"), true), "");
     }
 }

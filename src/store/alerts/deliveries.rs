@@ -34,6 +34,7 @@ struct AlertRow {
     geofence_id: Option<GeofenceId>,
     transition: Option<Trigger>,
     late: Option<bool>,
+    seen_at: Option<Timestamp>,
 }
 
 impl AlertRow {
@@ -52,6 +53,7 @@ impl AlertRow {
             geofence: self.geofence_id,
             transition: self.transition,
             late: self.late.unwrap_or_default(),
+            seen_at: self.seen_at,
         }))
     }
 }
@@ -67,8 +69,9 @@ impl TryFrom<PlaceRow> for Inboxed {
 pub(super) async fn after(db: &Database, user: UserId, cursor: i64, limit: u32) -> Stored<Vec<Inboxed>> {
     let places = query(
         "SELECT i.cursor, i.alert_id, a.kind, a.severity, a.subject_id, s.display_name AS subject_name, a.at, a.template,
-             a.params, a.emergency_id, a.geofence_id, a.transition, a.late
+             a.params, a.emergency_id, a.geofence_id, a.transition, a.late, d.seen_at
          FROM inbox i LEFT JOIN alerts a ON a.id = i.alert_id LEFT JOIN accounts s ON s.id = a.subject_id
+             LEFT JOIN deliveries d ON d.alert_id = i.alert_id AND d.recipient_id = i.user_id
          WHERE i.user_id = $1 AND i.cursor > $2 ORDER BY i.cursor LIMIT $3",
     );
     let rows = db.all::<PlaceRow>(Pool::told(), places.bind(user).bind(cursor).bind(limit)).await?;

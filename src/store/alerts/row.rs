@@ -130,10 +130,10 @@ pub(super) fn insert(e: &Emergency) -> Stored<Statement> {
 pub(super) fn update(e: &Emergency) -> Stored<Statement> {
     let update = query(
         "UPDATE emergencies SET state = $1, active_at = $2, countdown_until = $3, ended_at = $4, apparent_state = $5,
-             apparent_at = $6, version = $7, due_at = $8, warned = $9, message = $10, opening_fix = $11::jsonb
-         WHERE id = $12 AND version = $13",
+             apparent_at = $6, version = $7, due_at = $8, warned = $9, message = $10, opening_fix = $11::jsonb, device_id = $12
+         WHERE id = $13 AND version = $14",
     );
-    Ok(with_state(update, e)?.bind(e.id).bind(e.version - 1))
+    Ok(with_state(update, e)?.bind(e.device).bind(e.id).bind(e.version - 1))
 }
 
 /// A subject's emergency by any of its ids.

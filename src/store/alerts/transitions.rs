@@ -32,7 +32,9 @@ pub(super) async fn commit(store: &Store, commits: &[TransitionCommit]) -> Store
         if !is_newest || !is_there {
             continue;
         }
-        keep_states(&mut tx, commit).await?;
+        if !commit.goes_on {
+            keep_states(&mut tx, commit).await?;
+        }
         for found in &commit.transitions {
             keep_transition(&mut tx, commit, found).await?;
             tell(&mut tx, &mut new, found).await?;

@@ -184,8 +184,22 @@ impl FixStore for Fixes {
     }
 
     async fn last_seq(&self, device: DeviceId) -> Stored<i64> {
-        let last = query("SELECT last_seq FROM streams WHERE device_id = $1").bind(device);
-        Ok(self.db.one::<(i64,)>(Lane::Routine, last).await?.map_or(0, |(seq,)| seq))
+        let last = query(sql!(
+            "SELECT coalesce(max(seq), 0) FROM (SELECT last_seq AS seq FROM streams WHERE device_id = $1 UNION ALL
+                 SELECT max(seq) FROM " lite "fixes" pg "fix_numbers" " WHERE device_id = $1) AS kept"
+        ));
+        Ok(self.db.one::<(i64,)>(Lane::Routine, last.bind(device)).await?.map_or(0, |(seq,)| seq))
+    }
+
+    async fn latest(&self, device: DeviceId) -> Stored<Option<StoredFix>> {
+        let latest = query(match self.db {
+            Database::Lite(_) => fixes!("WHERE device_id = $1 ORDER BY seq DESC LIMIT 1"),
+            Database::Pg(_) => fixes!(
+                "WHERE device_id = $1 AND (fixed_at, seq) =
+                     (SELECT fixed_at, seq FROM fix_numbers WHERE device_id = $1 ORDER BY seq DESC LIMIT 1)"
+            ),
+        });
+        self.fix(self.newest_lane(), latest.bind(device)).await
     }
 
     async fn newest(&self, devices: &[DeviceId]) -> Stored<Option<StoredFix>> {

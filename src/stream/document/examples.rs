@@ -1,10 +1,8 @@
 //! One example of each frame, for the document and for the test that holds the frames to it.
 
-use crate::alerts::{
-    AlertContent, AlertKind, AlertView, ClaimView, EmergencyKind, EmergencyView, Note, State,
-};
+use crate::alerts::{AlertContent, AlertKind, AlertView, ClaimView, EmergencyKind, EmergencyView, State};
 use crate::clock::Timestamp;
-use crate::geo::{Fix, Point};
+use crate::geo::{Fix, Note, Point};
 use crate::id::{AlertId, DeviceId, EmergencyId, GeofenceId, UserId};
 use crate::stream::protocol::{PlainFrame, ServerFrame};
 use crate::tracking::{Severity, Trigger};
@@ -62,7 +60,8 @@ pub(super) fn of_server() -> Vec<ServerFrame> {
             window: 512,
             heartbeat_s: 20,
         },
-        PlainFrame::Acked { seq: 4_711 },
+        PlainFrame::Acked { seq: 4_711, ranges: vec![[4_700, 4_711]] },
+        PlainFrame::Notes { seq: 4_711, notes: vec![Note::of("battery", "out_of_range")] },
         PlainFrame::Rejected { seq: Some(4_712), code: "in_future" },
         PlainFrame::Accepted {
             id: EmergencyId(id(6)),
@@ -71,7 +70,7 @@ pub(super) fn of_server() -> Vec<ServerFrame> {
             copies: 1,
             copies_max: 1,
             joined: Some(vec![EmergencyId(id(6))]),
-            notes: vec![Note { field: "fix", code: "out_of_range" }],
+            notes: vec![Note::of("battery", "out_of_range")],
         },
         PlainFrame::Emergency { emergency: told(emergency, subject) },
         PlainFrame::Unavailable { user: subject },
@@ -86,9 +85,10 @@ pub(super) fn of_server() -> Vec<ServerFrame> {
     ]
     .map(ServerFrame::from)
     .into();
-    frames.extend(
-        fix().map(|fix| PlainFrame::Position { user: subject, device, fix, basis: "emergency" }.into()),
-    );
+    frames.extend(fix().map(|fix| {
+        let (raised, basis) = (Some(true), "emergency");
+        PlainFrame::Position { user: subject, device, raised, fix, basis }.into()
+    }));
     let place = |cursor, content: Option<AlertContent>| {
         let gone = content.is_none();
         ServerFrame::Alert(Box::new(AlertView { id: AlertId(id(3)), cursor, gone, content }))
@@ -103,6 +103,7 @@ fn told(id: EmergencyId, subject: UserId) -> EmergencyView {
     EmergencyView {
         id,
         subject,
+        device: Some(DeviceId(self::id(4))),
         kind: EmergencyKind::Sos,
         state: State::Active,
         message: Some("help".to_owned()),
@@ -131,5 +132,6 @@ fn crossing(subject: UserId) -> AlertContent {
         geofence: Some(GeofenceId(id(8))),
         transition: Some(Trigger::Enter),
         late: Some(true),
+        seen_at: Some(NOW),
     }
 }

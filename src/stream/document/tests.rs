@@ -87,7 +87,7 @@ fn each_server_frame_is_written_as_its_schema_says() {
         seen.insert(kind.to_owned());
     }
     assert_eq!(seen, messages.keys().map(|k| (*k).to_owned()).collect());
-    let contract = "welcome acked rejected accepted alert emergency position unavailable resumed slow_down drain \
+    let contract = "welcome acked notes rejected accepted alert emergency position unavailable resumed slow_down drain \
         error";
     assert_eq!(seen, words(contract));
 }

@@ -3,6 +3,7 @@
 use crate::alerts::AckState;
 use crate::geo::{FixRefusal, RawFix};
 use crate::id::{AlertId, EmergencyId, UserId};
+use crate::json;
 use crate::problem::Code;
 use serde::Deserialize;
 use serde_json::Value;
@@ -12,8 +13,18 @@ use std::borrow::Cow;
 /// Fixes of one frame, at most.
 pub(in crate::stream) const MAX_FIXES: usize = 200;
 
-/// A fix as it was given: read, or refused with its number if it has one.
-pub(in crate::stream) type GivenFix = Result<RawFix, (Option<i64>, FixRefusal)>;
+/// A fix as it was given: read, or not.
+pub(in crate::stream) type GivenFix = Result<RawFix, Box<UnreadFix>>;
+
+/// A fix that could not be read. While its person's emergency is open its place is looked for all the same.
+pub struct UnreadFix {
+    /// Its number, if it has one.
+    pub(in crate::stream) seq: Option<i64>,
+    /// Why.
+    pub(in crate::stream) refusal: FixRefusal,
+    /// As it was written.
+    pub(in crate::stream) text: String,
+}
 
 /// A frame from a client.
 pub enum ClientFrame {
@@ -157,6 +168,7 @@ impl ClientFrame {
     /// # Errors
     /// When it is no frame of the contract. A raise is one whatever else is in it.
     pub fn read(text: &str) -> Result<Self, FrameError> {
+        let text = text.trim_start_matches('\u{feff}');
         // serde would also read a frame from an array of its fields in their order, which no contract promises.
         if !text.trim_start().starts_with('{') {
             return Err(malformed("not a frame: a JSON object"));
@@ -174,7 +186,7 @@ impl ClientFrame {
         match &*kind {
             "emergency" => {
                 // The kind was read, so the text is JSON but for a number that no float holds.
-                Ok(Self::Emergency(serde_json::from_str(text).unwrap_or(Value::Null)))
+                Ok(Self::Emergency(json::loose(text)))
             }
             "fixes" => {
                 let loose = serde_json::from_str::<LooseFixesFrame<'_>>(text);
@@ -182,7 +194,7 @@ impl ClientFrame {
                 counted(loose.fixes.into_iter().map(|fix| read_fix(fix.get())).collect())
             }
             "resolve" | "cancel" | "claim" | "ack" | "resume" | "watch" | "unwatch" | "token" => {
-                let plain = serde_json::from_str::<Plain>(text);
+                let plain = serde_json::from_slice::<Plain>(&json::whole_numbers(text.as_bytes()));
                 let plain = plain.map_err(|e| malformed(format!("{kind}: {e}")))?;
                 Ok(match plain {
                     Plain::Resolve { emergency, pin } => Self::End(End { emergency, resolve: true, pin }),
@@ -213,12 +225,9 @@ fn counted(fixes: Vec<GivenFix>) -> Result<ClientFrame, FrameError> {
 
 /// Reads one fix; a refused one still says its number, if it has one.
 fn read_fix(json: &str) -> GivenFix {
-    #[derive(Deserialize)]
-    struct Numbered {
-        seq: i64,
-    }
-    RawFix::read(json)
-        .map_err(|refusal| (serde_json::from_str::<Numbered>(json).ok().map(|n| n.seq), refusal))
+    RawFix::read(json).map_err(|refusal| {
+        Box::new(UnreadFix { seq: RawFix::number_in(json), refusal, text: json.to_owned() })
+    })
 }
 
 #[cfg(test)]
@@ -265,7 +274,10 @@ mod tests {
         let text = r#"{"type":"fixes","fixes":[{"seq":1,"lat":1,"lon":1,"fixed_at":"2026-01-01T00:00:00Z"},
             {"seq":2,"lat":"x"},{"seq":3,"lat":1e999,"lon":1,"fixed_at":"2026-01-01T00:00:00Z"},7]}"#;
         let Ok(ClientFrame::Fixes(fixes)) = ClientFrame::read(text) else { panic!("not taken") };
-        let codes: Vec<_> = fixes.iter().map(|f| f.as_ref().err().map(|(seq, r)| (*seq, r.code()))).collect();
+        let codes: Vec<_> = fixes
+            .iter()
+            .map(|f| f.as_ref().err().map(|unread| (unread.seq, unread.refusal.code())))
+            .collect();
         let expected = [
             None,
             Some((Some(2), "invalid_fix")),

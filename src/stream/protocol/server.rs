@@ -1,8 +1,8 @@
 //! What the server sends.
 
-use crate::alerts::{AlertView, EmergencyView, Note, State};
+use crate::alerts::{AlertView, EmergencyView, State};
 use crate::clock::Timestamp;
-use crate::geo::Fix;
+use crate::geo::{Fix, Note};
 use crate::id::{DeviceId, EmergencyId, UserId};
 use serde::Serialize;
 use uuid::Uuid;
@@ -33,7 +33,7 @@ pub enum PlainFrame {
         session: Uuid,
         /// The server's time.
         now: Timestamp,
-        /// Newest durable streamed fix of this device; 0 if there is none.
+        /// Newest durable fix of this device, by stream or HTTP; 0 if there is none.
         #[schema(minimum = 0)]
         last_seq: i64,
         /// Head of the inbox; 0 if it is empty or could not be read: then what it has is sent as soon as it can be.
@@ -48,6 +48,17 @@ pub enum PlainFrame {
     Acked {
         /// Up to.
         seq: i64,
+        /// From where to where fixes came onto the disk since the last `acked`, both included: what a client that sends its
+        /// newest fixes before older ones may forget, and nothing else.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        ranges: Vec<[i64; 2]>,
+    },
+    /// A fix is kept, without these; each is named once on a socket.
+    Notes {
+        /// The first fix it was found in.
+        seq: i64,
+        /// What was left out, or replaced.
+        notes: Vec<Note>,
     },
     /// A fix that was refused.
     Rejected {
@@ -88,6 +99,9 @@ pub enum PlainFrame {
         user: UserId,
         /// Which of their devices.
         device: DeviceId,
+        /// In an emergency: whether this device raised it. Another one may lie at home.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        raised: Option<bool>,
         /// Where and when.
         fix: Fix,
         /// Why it may be seen: `self`, `live_location` or `emergency`.

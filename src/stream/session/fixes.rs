@@ -1,7 +1,8 @@
 //! The window of fixes: read, checked, handed over, and acked when they are on disk.
 
-use super::{Ask, Effect, Moment, Output, Session};
-use crate::geo::{FixRefusal, MAX_SEQ};
+use super::{Ask, Effect, Moment, Output, Session, WayIn};
+use crate::clock::Timestamp;
+use crate::geo::{Fix, FixRefusal, MAX_SEQ, Note, Noted, ReadFix, Salvaged, salvage};
 use crate::problem::{Code, Problem};
 use crate::stream::mailbox::Written;
 use crate::stream::protocol::{GivenFix, PlainFrame};
@@ -18,17 +19,69 @@ pub(super) struct Window {
     unacked: usize,
     /// How long the person's fixes are kept; `None` before the first fix.
     retention: Option<Duration>,
-    /// Frames handed over and not yet on disk: their number here and the lowest `seq` in them.
-    in_flight: Vec<(u64, i64)>,
+    /// Frames handed over and not yet on disk.
+    in_flight: Vec<InFlight>,
     frames: u64,
     /// The highest `seq` that came in a frame.
     top: i64,
-    /// From where to where fixes came that were not taken: nothing from there on is acked before they came again. Rare, so
-    /// it has no place in every socket.
-    missing: Option<Box<(i64, i64)>>,
     acked: i64,
+    /// What few sockets have, and so has no place in every one.
+    rare: Option<Box<Rare>>,
+}
+
+/// What only some sockets meet.
+#[derive(Default)]
+struct Rare {
+    /// From where to where fixes came that were not taken: nothing from there on is acked before they came again.
+    missing: Option<(i64, i64)>,
     /// What came too fast, from the first time on.
-    pace: Option<Box<Pace>>,
+    pace: Option<Pace>,
+    /// Until when no time refuses a place: an emergency of the person's is open, or ended lately.
+    any_time_until: Option<Timestamp>,
+    /// Fixes in flight whose time was replaced by that of their arrival, with their frames.
+    retimed: Vec<(u64, i64)>,
+    /// What was said already of fixes of which something was left out.
+    noted: Noted,
+}
+
+/// A frame that is handed over and not yet on disk.
+struct InFlight {
+    /// Its number here.
+    frame: u64,
+    /// The lowest `seq` in it.
+    lowest: i64,
+    /// Its numbers, from where to where.
+    ranges: Vec<(i64, i64)>,
+}
+
+/// Ranges without these numbers.
+fn without(ranges: Vec<(i64, i64)>, numbers: &[i64]) -> Vec<(i64, i64)> {
+    let mut left = ranges;
+    for number in numbers {
+        let cut = |(from, to): (i64, i64)| {
+            let parts = if (from..=to).contains(number) {
+                [(from, number - 1), (number + 1, to)]
+            } else {
+                [(from, to), (1, 0)]
+            };
+            parts.into_iter().filter(|(from, to)| from <= to)
+        };
+        left = left.into_iter().flat_map(cut).collect();
+    }
+    left
+}
+
+/// Ranges in their order, those that touch as one.
+fn joined(mut ranges: Vec<(i64, i64)>) -> Vec<(i64, i64)> {
+    ranges.sort_unstable();
+    let mut joined: Vec<(i64, i64)> = Vec::new();
+    for (from, to) in ranges {
+        match joined.last_mut() {
+            Some((_, end)) if from <= *end + 1 => *end = to.max(*end),
+            _ => joined.push((from, to)),
+        }
+    }
+    joined
 }
 
 /// How fast a client may send that sent too fast.
@@ -40,6 +93,10 @@ struct Pace {
 }
 
 impl Window {
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
     /// Whether everything that was handed over is on disk.
     pub(super) fn is_empty(&self) -> bool {
         self.unacked == 0
@@ -54,8 +111,8 @@ impl Window {
     /// Up to where every fix is on disk, if that is to be said now: after a change when something is still in flight only
     /// if it is news.
     fn durable(&self) -> Option<i64> {
-        let missing = self.missing.as_ref().map(|missing| missing.0);
-        let lowest = self.in_flight.iter().map(|(_, lowest)| *lowest).chain(missing).min();
+        let missing = self.rare.as_ref().and_then(|rare| rare.missing).map(|missing| missing.0);
+        let lowest = self.in_flight.iter().map(|frame| frame.lowest).chain(missing).min();
         let durable = lowest.map_or(self.top, |lowest| self.top.min(lowest - 1));
         (lowest.is_none() || durable > self.acked).then_some(durable)
     }
@@ -65,7 +122,7 @@ impl Window {
 fn numbers(given: &[GivenFix]) -> impl Iterator<Item = i64> {
     let number = |read: &GivenFix| match read {
         Ok(raw) => Some(raw.seq),
-        Err((seq, _)) => *seq,
+        Err(unread) => unread.seq,
     };
     given.iter().filter_map(number).filter(|seq| (1..=MAX_SEQ).contains(seq))
 }
@@ -74,8 +131,9 @@ impl Window {
     /// These were not taken.
     fn miss(&mut self, given: &[GivenFix]) {
         let Some((low, high)) = numbers(given).min().zip(numbers(given).max()) else { return };
-        let (from, to) = self.missing.as_deref().copied().unwrap_or((low, high));
-        self.missing = Some(Box::new((from.min(low), to.max(high))));
+        let missing = &mut self.rare().missing;
+        let (from, to) = missing.unwrap_or((low, high));
+        *missing = Some((from.min(low), to.max(high)));
     }
 
     /// These were taken, perhaps for the second time.
@@ -83,15 +141,52 @@ impl Window {
         let Some((low, high)) = numbers(given).min().zip(numbers(given).max()) else { return };
         // A number that no fix can have must not swallow the acks of those that come after.
         self.top = self.top.max(high);
-        if let Some((from, to)) = self.missing.as_deref().copied()
-            && low <= from
+        if let Some(rare) = &mut self.rare
+            && let Some((from, to)) = rare.missing.filter(|(from, _)| low <= *from)
         {
-            self.missing = (high < to).then(|| Box::new((from.max(high + 1), to)));
+            rare.missing = (high < to).then(|| (from.max(high + 1), to));
+        }
+    }
+}
+
+impl Window {
+    /// A fix that can be used. In an emergency no time refuses a place.
+    fn check(&self, given: GivenFix, retention: Duration, now: Timestamp) -> Result<ReadFix, FixRefusal> {
+        let until = self.rare.as_ref().and_then(|rare| rare.any_time_until);
+        let at_any_time = until.is_some_and(|until| now < until);
+        match given {
+            Ok(raw) if at_any_time => raw.check_at_any_time(now, retention),
+            Ok(raw) => raw.check(now, retention),
+            Err(unread) if at_any_time => match salvage(&unread.text, now, retention) {
+                Ok(Salvaged { fix, numbered: true, notes }) => Ok(ReadFix { fix, notes }),
+                _ => Err(unread.refusal),
+            },
+            Err(unread) => Err(unread.refusal),
         }
     }
 }
 
 impl Session {
+    /// What the session's person is shown of an emergency of theirs: no time refuses a place while it is open.
+    pub(super) fn in_emergency(&mut self, until: Timestamp) {
+        self.window.rare().any_time_until = Some(until);
+    }
+
+    /// Says what was left out of a fix, and remembers if it is under the time of its arrival.
+    fn note(&mut self, fix: &Fix, notes: Vec<Note>) {
+        if notes.is_empty() {
+            return;
+        }
+        if notes.iter().any(|note| note.field == "fixed_at") {
+            let frame = self.window.frames + 1;
+            self.window.rare().retimed.push((frame, fix.seq));
+        }
+        let notes = self.window.rare().noted.news(notes);
+        if !notes.is_empty() {
+            self.send(PlainFrame::Notes { seq: fix.seq, notes });
+        }
+    }
+
     /// Takes a frame of fixes: each is stored or refused on its own. Beyond the window, and where the close only waits for the
     /// last acks, none is taken.
     pub(super) fn take_fixes(&mut self, given: Vec<GivenFix>, moment: &Moment) {
@@ -113,7 +208,8 @@ impl Session {
         metrics::counter!("cima_shed_total", "what" => "fix").increment(given.len() as u64);
         self.window.miss(given);
         let window = u32::try_from(self.settings.window).unwrap_or(u32::MAX);
-        let fixes_per_s = self.window.pace.as_ref().map_or(window, |pace| {
+        let pace = self.window.rare.as_ref().and_then(|rare| rare.pace.as_ref());
+        let fixes_per_s = pace.map_or(window, |pace| {
             let seconds = (moment.at - pace.told_at).as_secs_f64().max(1.0);
             (f64::from(pace.on_disk) / seconds).max(1.0) as u32
         });
@@ -126,10 +222,11 @@ impl Session {
 
     /// Whether the client is to be told that it is too fast: not for every frame of a flood.
     pub(super) fn may_tell_of_pace(&mut self, moment: &Moment) -> bool {
-        let told = self.window.pace.as_ref().map(|pace| pace.told_at);
+        let pace = &mut self.window.rare().pace;
+        let told = pace.as_ref().map(|pace| pace.told_at);
         let may = told.is_none_or(|told| moment.at - told >= TOLD_EVERY);
         if may {
-            self.window.pace = Some(Box::new(Pace { told_at: moment.at, on_disk: 0 }));
+            *pace = Some(Pace { told_at: moment.at, on_disk: 0 });
         }
         may
     }
@@ -138,12 +235,15 @@ impl Session {
     pub(super) fn way_in_opened(
         &mut self,
         given: Vec<GivenFix>,
-        retention: Result<Duration, Problem>,
+        way_in: Result<WayIn, Problem>,
         moment: &Moment,
     ) {
-        match retention {
-            Ok(retention) => {
+        match way_in {
+            Ok(WayIn { retention, any_time_until }) => {
                 self.window.retention = Some(retention);
+                if let Some(until) = any_time_until {
+                    self.in_emergency(until);
+                }
                 self.out(Output::Do(Effect::Overtake));
                 self.check_fixes(given, retention, moment);
             }
@@ -160,12 +260,13 @@ impl Session {
         for read in given {
             let seq = match &read {
                 Ok(raw) => Some(raw.seq),
-                Err((seq, _)) => *seq,
+                Err(unread) => unread.seq,
             };
-            let checked =
-                read.map_err(|(_, refusal)| refusal).and_then(|raw| raw.check(moment.now, retention));
-            match checked {
-                Ok(fix) => fixes.push(fix),
+            match self.window.check(read, retention, moment.now) {
+                Ok(ReadFix { fix, notes }) => {
+                    self.note(&fix, notes);
+                    fixes.push(fix);
+                }
                 Err(refusal) => {
                     metrics::counter!("cima_fixes_rejected_total", "code" => refusal.code()).increment(1);
                     self.send(PlainFrame::Rejected { seq, code: refusal.code() });
@@ -176,7 +277,8 @@ impl Session {
         self.window.frames += 1;
         let frame = self.window.frames;
         self.window.unacked += fixes.len();
-        self.window.in_flight.push((frame, lowest));
+        let ranges = joined(fixes.iter().map(|fix| (fix.seq, fix.seq)).collect());
+        self.window.in_flight.push(InFlight { frame, lowest, ranges });
         self.out(Output::Ingest { frame, fixes });
     }
 
@@ -191,19 +293,31 @@ impl Session {
         if written.is_empty() {
             return;
         }
+        let mut on_disk = Vec::new();
         for Written { frame, fixes, recorded } in written {
             self.window.unacked -= fixes;
-            if let Some(pace) = &mut self.window.pace {
+            if let Some(pace) = self.window.rare.as_mut().and_then(|rare| rare.pace.as_mut()) {
                 pace.on_disk = pace.on_disk.saturating_add(u32::try_from(fixes).unwrap_or(u32::MAX));
             }
-            self.window.in_flight.retain(|(n, _)| *n != frame);
-            for seq in recorded.conflicts {
+            // A fix that comes again has arrived at another time, and is the same.
+            let mut conflicts = recorded.conflicts;
+            if let Some(rare) = &mut self.window.rare {
+                conflicts.retain(|seq| !rare.retimed.contains(&(frame, *seq)));
+                rare.retimed.retain(|(n, _)| *n != frame);
+            }
+            let place = self.window.in_flight.iter().position(|written| written.frame == frame);
+            let ranges = place.map(|place| self.window.in_flight.swap_remove(place).ranges);
+            on_disk.extend(without(ranges.unwrap_or_default(), &conflicts));
+            for seq in conflicts {
                 let code = FixRefusal::SeqConflict.code();
                 self.send(PlainFrame::Rejected { seq: Some(seq), code });
             }
         }
-        if let Some(seq) = self.window.durable() {
-            self.ack(seq);
+        match self.window.durable() {
+            Some(seq) => self.ack(seq, joined(on_disk)),
+            // What came before older fixes is said too.
+            None if !on_disk.is_empty() => self.ack(self.window.acked, joined(on_disk)),
+            None => {}
         }
     }
 
@@ -211,12 +325,13 @@ impl Session {
         if self.window.in_flight.is_empty()
             && let Some(seq) = self.window.durable().filter(|seq| *seq > 0)
         {
-            self.ack(seq);
+            self.ack(seq, Vec::new());
         }
     }
 
-    fn ack(&mut self, seq: i64) {
+    fn ack(&mut self, seq: i64, ranges: Vec<(i64, i64)>) {
         self.window.acked = seq;
-        self.send(PlainFrame::Acked { seq });
+        let ranges = ranges.into_iter().map(|(from, to)| [from, to]).collect();
+        self.send(PlainFrame::Acked { seq, ranges });
     }
 }

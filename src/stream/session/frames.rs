@@ -1,6 +1,7 @@
 //! What a client sends, and how often it may be malformed.
 
 use super::{Ask, Moment, Output, Session, Urgent};
+use crate::clock::Timestamp;
 use crate::identity::Caller;
 use crate::problem::{Code, Problem};
 use crate::stream::close::{Close, CloseCode};
@@ -12,6 +13,8 @@ use tokio::time::Instant;
 const MAX_FRAME: usize = 64 * 1024;
 /// Malformed frames in [`FAULT_WINDOW`] that close the socket.
 pub(super) const FAULTS: u32 = 10;
+/// Until what ends it is known.
+const FOR_EVER: Timestamp = Timestamp::from_unix_ms(i64::MAX);
 /// The window of malformed frames.
 pub(super) const FAULT_WINDOW: Duration = Duration::from_secs(60);
 /// How a socket closes whose client sent a larger frame.
@@ -56,7 +59,10 @@ impl Session {
             return None;
         }
         let urgent = match ClientFrame::read(text) {
-            Ok(ClientFrame::Emergency(raise)) => Urgent::Raise(Box::new(raise)),
+            Ok(ClientFrame::Emergency(raise)) => {
+                self.in_emergency(FOR_EVER);
+                Urgent::Raise(Box::new(raise))
+            }
             Ok(ClientFrame::End(end)) => Urgent::End(end),
             _ => return None,
         };
@@ -95,7 +101,10 @@ impl Session {
     fn frame(&mut self, frame: ClientFrame, moment: &Moment) {
         match frame {
             ClientFrame::Fixes(given) => self.take_fixes(given, moment),
-            ClientFrame::Emergency(raise) => self.begin(Urgent::Raise(Box::new(raise))),
+            ClientFrame::Emergency(raise) => {
+                self.in_emergency(FOR_EVER);
+                self.begin(Urgent::Raise(Box::new(raise)));
+            }
             ClientFrame::End(end) => self.begin(Urgent::End(end)),
             ClientFrame::Token(token) => self.ask(Ask::Authenticate(token)),
             _ if !self.reads() => self.refuse(Code::Forbidden.word(), "a distress token reads nothing", None),

@@ -144,6 +144,9 @@ impl Session {
     }
 
     fn emergency(&mut self, emergency: EmergencyView) {
+        if emergency.subject == self.caller.user {
+            self.in_emergency(emergency.any_time_until());
+        }
         self.send(PlainFrame::Emergency { emergency: EmergencyView { deliveries: None, ..emergency } });
     }
 

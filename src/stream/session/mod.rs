@@ -27,7 +27,7 @@ mod tests;
 pub(super) use emergencies::{Urgent, UrgentAnswer};
 pub(super) use exchange::{Effect, Input, Moment, Output, Peers};
 pub(super) use inbox::PAGE;
-pub(super) use questions::{Answer, Ask, GrantFor, NewestFor};
+pub(super) use questions::{Answer, Ask, GrantFor, NewestFor, WayIn};
 
 use super::StreamSettings;
 use super::close::{Close, CloseCode};
@@ -161,7 +161,7 @@ impl Session {
             Answer::Claimed { about, outcome } => session.send_claimed(about, outcome),
             Answer::Authenticated(caller) => session.move_to(caller),
             Answer::Moved => session.moved(moment),
-            Answer::WayIn { given, retention } => session.way_in_opened(given, retention, moment),
+            Answer::WayIn { given, way_in } => session.way_in_opened(given, way_in, moment),
             Answer::Ingested(taken) => session.ingested(taken),
             Answer::Visibility { subject, why, grant } => session.granted(subject, why, grant, moment),
             Answer::Newest { grant, why, newest } => session.newest_read(&grant, why, newest, moment),

@@ -3,9 +3,9 @@
 use super::{Ask, Effect, GrantFor, Moment, NewestFor, Output, Peers, Session, Work};
 use crate::alerts::AlertError;
 use crate::bus::Sealed;
-use crate::clock::{Monotonic, Timestamp};
+use crate::clock::Monotonic;
 use crate::error::Stored;
-use crate::id::UserId;
+use crate::id::{DeviceId, UserId};
 use crate::problem::Code;
 use crate::stream::protocol::PlainFrame;
 use crate::tracking::{Position, StoredFix};
@@ -28,13 +28,26 @@ struct Subscription {
     leased_until: Monotonic,
     /// When a position of theirs last came, or the store was looked at because none did.
     heard_at: Instant,
-    /// The newest fix that was shown, in event order.
-    shown: Option<(Timestamp, i64)>,
+    /// The highest number that was shown of each device.
+    /// It is as long as the person has devices.
+    shown: Vec<(DeviceId, i64)>,
 }
 
 impl Subscription {
     fn holds(&self, moment: &Moment) -> bool {
         self.grant.holds(moment.now) && moment.monotonic < self.leased_until
+    }
+
+    /// Whether it is newer than all that was shown of its device.
+    fn is_news(&self, position: &StoredFix) -> bool {
+        self.shown.iter().all(|(device, seq)| *device != position.device || *seq < position.fix.seq)
+    }
+
+    fn show(&mut self, position: &StoredFix) {
+        match self.shown.iter_mut().find(|(device, _)| *device == position.device) {
+            Some((_, seq)) => *seq = position.fix.seq.max(*seq),
+            None => self.shown.push((position.device, position.fix.seq)),
+        }
     }
 }
 
@@ -158,7 +171,8 @@ impl Session {
             (GrantFor::Watch, Some(grant), _) => {
                 let leased_until = moment.monotonic + LEASE;
                 let heard_at = moment.at;
-                self.positions.insert(Subscription { subject, grant, leased_until, heard_at, shown: None });
+                let shown = Vec::new();
+                self.positions.insert(Subscription { subject, grant, leased_until, heard_at, shown });
                 self.ask(Ask::Newest { grant, why: NewestFor::Grant });
             }
             (GrantFor::Renewal | GrantFor::Changed, Some(grant), Some(before)) => {
@@ -204,13 +218,13 @@ impl Session {
 
     pub(super) fn show(&mut self, subject: UserId, sealed: &Sealed, moment: &Moment) -> Option<Output> {
         let subscription = self.positions.get(subject).filter(|s| s.holds(moment))?;
-        let (grant, shown) = (subscription.grant, subscription.shown);
+        let grant = subscription.grant;
         if let Err(told) = self.is_current(moment) {
             return told;
         }
         let newest = Position::open(sealed).and_then(|position| position.reveal(&grant).cloned())?;
-        // It was read from the store just before it came.
-        if shown == Some(newest.fix.order()) {
+        // It was read from the store just before it came, or it was overtaken on its way.
+        if !self.positions.get(subject)?.is_news(&newest) {
             return None;
         }
         Some(Output::Ask(Ask::Disclose { grant, newest: Box::new(newest) }))
@@ -245,8 +259,9 @@ impl Session {
         if !subscription.holds(moment) || !grant.holds(moment.now) {
             return;
         }
-        let shown = subscription.shown.filter(|_| why == NewestFor::Silence);
-        if let Some(newest) = newest.filter(|newest| Some(newest.fix.order()) > shown) {
+        if let Some(newest) = newest
+            && (why == NewestFor::Grant || subscription.is_news(&newest))
+        {
             self.ask(Ask::Disclose { grant: *grant, newest });
         }
     }
@@ -271,10 +286,11 @@ impl Session {
         if !subscription.holds(moment) || !grant.holds(moment.now) {
             return;
         }
-        subscription.shown = subscription.shown.max(Some(newest.fix.order()));
+        subscription.show(&newest);
         self.send(PlainFrame::Position {
             user: grant.subject(),
             device: newest.device,
+            raised: grant.raised_on().map(|device| device == newest.device),
             fix: newest.fix,
             basis: grant.basis().word(),
         });

@@ -1,6 +1,7 @@
 //! What a session asks the node, and the answers it goes on with.
 
 use crate::alerts::{AckState, AlertError, AlertView, EmergencyView};
+use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::id::{AlertId, EmergencyId, SessionId, UserId};
 use crate::identity::Caller;
@@ -19,6 +20,15 @@ pub(in crate::stream) enum GrantFor {
     Renewal,
     /// A hint said that it may have changed: it is not believed any more until it was looked up.
     Changed,
+}
+
+/// What decides which fixes of a person are taken.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::stream) struct WayIn {
+    /// How long they are kept.
+    pub(in crate::stream) retention: Duration,
+    /// Until when no time refuses a place, if an emergency of theirs is open or ended lately.
+    pub(in crate::stream) any_time_until: Option<Timestamp>,
 }
 
 /// Why a newest position is read.
@@ -129,8 +139,8 @@ pub(in crate::stream) enum Answer {
     WayIn {
         /// The fixes that waited.
         given: Vec<GivenFix>,
-        /// How long the person's fixes are kept.
-        retention: Result<Duration, Problem>,
+        /// What decides which of them are taken.
+        way_in: Result<WayIn, Problem>,
     },
     /// To [`Output::Ingest`](super::Output::Ingest): whether they were taken.
     Ingested(bool),

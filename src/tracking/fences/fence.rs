@@ -3,6 +3,7 @@
 use crate::clock::Timestamp;
 use crate::geo::{RawShape, Shape};
 use crate::id::{DeviceId, GeofenceId, TransitionId, UserId, derived};
+use crate::typed;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,9 +68,9 @@ impl Severity {
     }
 }
 
-/// Whether a fence or a zone can be called that: 1 to 64 characters, none of them a control character.
-pub fn is_name(name: &str) -> bool {
-    (1..=64).contains(&name.chars().count()) && !name.chars().any(char::is_control)
+/// What a name of a fence or a zone may not be, if it is that.
+pub fn fault_of_name(name: &str) -> Option<String> {
+    typed::fault_of_name(name, 1, 64)
 }
 
 /// A fence as a client writes it.

@@ -3,5 +3,5 @@
 mod fence;
 mod service;
 
-pub use fence::{FenceIn, Geofence, Severity, Transition, Trigger, is_name};
+pub use fence::{FenceIn, Geofence, Severity, Transition, Trigger, fault_of_name};
 pub use service::Fences;

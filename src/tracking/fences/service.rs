@@ -2,7 +2,7 @@
 
 use super::super::rebuild::MAX_FENCES;
 use super::super::{FenceCreated, Tracking, TrackingError};
-use super::{FenceIn, Geofence, is_name};
+use super::{FenceIn, Geofence, fault_of_name};
 use crate::geo::Shape;
 use crate::id::{GeofenceId, UserId};
 use std::sync::Arc;
@@ -96,11 +96,8 @@ impl Fences<'_> {
 
     async fn check(&self, owner: UserId, id: GeofenceId, given: FenceIn) -> Result<Geofence, TrackingError> {
         let name = given.name.trim().to_owned();
-        if !is_name(&name) {
-            return Err(TrackingError::invalid(
-                "name",
-                "1 to 64 characters, none of them a control character",
-            ));
+        if let Some(fault) = fault_of_name(&name) {
+            return Err(TrackingError::invalid("name", fault));
         }
         if given.triggers.is_empty() {
             return Err(TrackingError::invalid("triggers", "at least one of enter, exit, dwell, cross"));

@@ -3,7 +3,8 @@
 use super::ZoneDraft;
 use crate::geo::{RawShape, Shape};
 use crate::id::{ZoneId, derived};
-use crate::tracking::{Severity, is_name};
+use crate::json::unmarked;
+use crate::tracking::{Severity, fault_of_name};
 use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
@@ -29,10 +30,12 @@ pub struct Feature {
 /// # Errors
 /// When the file is no GeoJSON FeatureCollection in WGS 84, with the line; what was handed over before stays so.
 pub fn read_features(
-    file: impl Read,
+    mut file: impl Read,
     mut take: impl FnMut(Feature) -> ControlFlow<()>,
 ) -> serde_json::Result<()> {
-    let mut reader = serde_json::Deserializer::from_reader(file);
+    let mut start = Vec::new();
+    file.by_ref().take(3).read_to_end(&mut start).map_err(serde_json::Error::io)?;
+    let mut reader = serde_json::Deserializer::from_reader(unmarked(&start).chain(file));
     let mut stopped = false;
     let read = reader.deserialize_map(Collection { take: &mut take, stopped: &mut stopped });
     if stopped { Ok(()) } else { read.and_then(|()| reader.end()) }
@@ -135,8 +138,8 @@ fn zone(id: Option<&str>, found: &Value) -> Result<ZoneDraft, String> {
     let nothing = Map::new();
     let properties = found.get("properties").and_then(Value::as_object).unwrap_or(&nothing);
     let name = properties.get("name").and_then(Value::as_str).ok_or("properties.name is missing")?;
-    if !is_name(name) {
-        return Err("properties.name: 1 to 64 characters, none of them a control character".into());
+    if let Some(fault) = fault_of_name(name) {
+        return Err(format!("properties.name: {fault}"));
     }
     let severity = match properties.get("severity") {
         None | Some(Value::Null) => Severity::default(),

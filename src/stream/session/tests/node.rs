@@ -11,7 +11,7 @@ use crate::geo::{Fix, Point};
 use crate::id::{AlertId, DeviceId, EmergencyId, LinkId, UserId};
 use crate::identity::Caller;
 use crate::problem::Problem;
-use crate::stream::session::{Answer, Ask, Urgent, UrgentAnswer};
+use crate::stream::session::{Answer, Ask, Urgent, UrgentAnswer, WayIn};
 use crate::tracking::{Severity, StoredFix};
 use crate::trust::{EmergencyFacts, Grant, LinkState, Scopes, TrustLink, visibility};
 use serde_json::{Value, json};
@@ -98,7 +98,8 @@ impl Node {
             }
             Ask::Move(_) => Answer::Moved,
             Ask::OpenWayIn(given) => {
-                Answer::WayIn { given, retention: self.allowed(Duration::from_secs(86_400)) }
+                let way_in = WayIn { retention: Duration::from_secs(86_400), any_time_until: None };
+                Answer::WayIn { given, way_in: self.allowed(way_in) }
             }
             Ask::Visibility { subject, why, .. } => {
                 Answer::Visibility { subject, why, grant: self.stored(self.grant(subject, now)) }
@@ -147,6 +148,7 @@ impl Node {
             id: *id,
             subject,
             trail_from: NOW,
+            raised_on: None,
             duress: false,
         });
         visibility(ADA, subject, link.as_ref(), facts.as_slice(), now)
@@ -234,6 +236,7 @@ fn alert(cursor: i64, of_emergency: bool) -> AlertView {
         geofence: None,
         transition: None,
         late: None,
+        seen_at: None,
     });
     let id = AlertId(Uuid::from_u128(cursor.unsigned_abs().into()));
     AlertView { id, cursor: Some(cursor), gone: content.is_none(), content }
