@@ -14,7 +14,7 @@ pub use area::Area;
 pub use fix::{Fix, FixRefusal, MAX_SEQ};
 pub use measure::distance_m;
 pub use note::{Note, Noted};
-pub use read::{RawFix, ReadFix, Salvaged, salvage};
+pub use read::{RawFix, ReadFix, Salvaged, checked, salvage};
 pub use shape::{MAX_VERTICES, Placement, RawShape, Shape};
 pub use validate::ShapeFault;
 

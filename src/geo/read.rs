@@ -152,7 +152,7 @@ impl RawFix {
     ///
     /// # Errors
     /// When the place or the number cannot be used.
-    pub fn check_at_any_time(self, now: Timestamp, retention: Duration) -> Result<ReadFix, FixRefusal> {
+    fn check_at_any_time(self, now: Timestamp, retention: Duration) -> Result<ReadFix, FixRefusal> {
         let at = self.fixed_at;
         let mut read = self.place()?;
         if let Some(refusal) = wrong_time(at, now, retention) {
@@ -178,6 +178,28 @@ impl RawFix {
         let (seq, fixed_at) = (self.seq, self.fixed_at);
         let fix = Fix { seq, point, fixed_at, accuracy_m, altitude_m, speed_mps, course_deg, battery };
         Ok(ReadFix { fix, notes })
+    }
+}
+
+/// A fix that can be used, of one that was read or of what it was read from. `at_any_time`: its person's emergency is open, so no
+/// time refuses its place.
+///
+/// # Errors
+/// The first reason why it cannot be used.
+pub fn checked(
+    read: Result<RawFix, (FixRefusal, &str)>,
+    now: Timestamp,
+    retention: Duration,
+    at_any_time: bool,
+) -> Result<ReadFix, FixRefusal> {
+    match read {
+        Ok(raw) if at_any_time => raw.check_at_any_time(now, retention),
+        Ok(raw) => raw.check(now, retention),
+        Err((refusal, json)) if at_any_time => match salvage(json, now, retention) {
+            Ok(Salvaged { fix, numbered: true, notes }) => Ok(ReadFix { fix, notes }),
+            _ => Err(refusal),
+        },
+        Err((refusal, _)) => Err(refusal),
     }
 }
 

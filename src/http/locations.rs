@@ -6,7 +6,7 @@ use super::body::{Body, LARGE};
 use super::docs::{NoToken, Unusable};
 use super::problem::Code;
 use crate::clock::Timestamp;
-use crate::geo::{Fix, FixRefusal, Note, Noted, RawFix, ReadFix, Salvaged, salvage};
+use crate::geo::{Fix, FixRefusal, Note, Noted, RawFix, ReadFix, checked};
 use crate::services::Services;
 use crate::usecases::fixes as usecase;
 use axum::Json;
@@ -119,19 +119,6 @@ async fn send_fixes(
     }))
 }
 
-/// One fix. `at_any_time`: no time refuses its place.
-fn check(json: &str, now: Timestamp, retention: Duration, at_any_time: bool) -> Result<ReadFix, FixRefusal> {
-    match RawFix::read(json) {
-        Ok(raw) if at_any_time => raw.check_at_any_time(now, retention),
-        Ok(raw) => raw.check(now, retention),
-        Err(refusal) if at_any_time => match salvage(json, now, retention) {
-            Ok(Salvaged { fix, numbered: true, notes }) => Ok(ReadFix { fix, notes }),
-            _ => Err(refusal),
-        },
-        Err(refusal) => Err(refusal),
-    }
-}
-
 /// Reads and checks each fix; of one `seq` the first counts.
 fn sort(given: &[Box<RawValue>], now: Timestamp, retention: Duration, at_any_time: bool) -> Sorted {
     let mut sorted = Sorted {
@@ -143,7 +130,8 @@ fn sort(given: &[Box<RawValue>], now: Timestamp, retention: Duration, at_any_tim
     };
     let (mut times, mut noted) = (HashMap::with_capacity(given.len()), Noted::default());
     for raw in given {
-        match check(raw.get(), now, retention, at_any_time) {
+        let read = RawFix::read(raw.get()).map_err(|refusal| (refusal, raw.get()));
+        match checked(read, now, retention, at_any_time) {
             Ok(ReadFix { fix, notes }) => match times.get(&fix.seq) {
                 None => {
                     times.insert(fix.seq, fix.fixed_at);

@@ -35,9 +35,12 @@ pub async fn raise(
 /// What follows from a raise, beside the emergency: the person is with this device, and its fix belongs into the track.
 fn keep_up(services: Services, caller: Caller, fix: Option<Fix>) {
     detach("after a raise", async move {
-        let tracked = services.identity.ensure_tracked(caller.user, caller.device).await;
-        if !tracked.is_ok_and(|tracked| tracked == Some(caller.device)) {
-            devices::follow(&services, caller.user, caller.device).await;
+        match services.identity.ensure_tracked(caller.user, caller.device).await {
+            Ok(tracked) if tracked == Some(caller.device) => {}
+            Ok(_) => devices::follow(&services, caller.user, caller.device).await,
+            Err(error) => {
+                tracing::warn!(%error, "whether the device that raised is tracked could not be read")
+            }
         }
         let Some(fix) = fix else { return };
         match fixes::attach(&services, caller).await {

@@ -2,7 +2,7 @@
 
 use super::{Ask, Effect, Moment, Output, Session, WayIn};
 use crate::clock::Timestamp;
-use crate::geo::{Fix, FixRefusal, MAX_SEQ, Note, Noted, ReadFix, Salvaged, salvage};
+use crate::geo::{Fix, FixRefusal, MAX_SEQ, Note, Noted, ReadFix, checked};
 use crate::problem::{Code, Problem};
 use crate::stream::mailbox::Written;
 use crate::stream::protocol::{GivenFix, PlainFrame};
@@ -130,7 +130,10 @@ fn numbers(given: &[GivenFix]) -> impl Iterator<Item = i64> {
 impl Window {
     /// These were not taken.
     fn miss(&mut self, given: &[GivenFix]) {
-        let Some((low, high)) = numbers(given).min().zip(numbers(given).max()) else { return };
+        // What comes for the second time is acked already: its client goes on behind it, and never sends it again.
+        let acked = self.acked;
+        let open = || numbers(given).filter(|seq| *seq > acked);
+        let Some((low, high)) = open().min().zip(open().max()) else { return };
         let missing = &mut self.rare().missing;
         let (from, to) = missing.unwrap_or((low, high));
         *missing = Some((from.min(low), to.max(high)));
@@ -145,23 +148,6 @@ impl Window {
             && let Some((from, to)) = rare.missing.filter(|(from, _)| low <= *from)
         {
             rare.missing = (high < to).then(|| (from.max(high + 1), to));
-        }
-    }
-}
-
-impl Window {
-    /// A fix that can be used. In an emergency no time refuses a place.
-    fn check(&self, given: GivenFix, retention: Duration, now: Timestamp) -> Result<ReadFix, FixRefusal> {
-        let until = self.rare.as_ref().and_then(|rare| rare.any_time_until);
-        let at_any_time = until.is_some_and(|until| now < until);
-        match given {
-            Ok(raw) if at_any_time => raw.check_at_any_time(now, retention),
-            Ok(raw) => raw.check(now, retention),
-            Err(unread) if at_any_time => match salvage(&unread.text, now, retention) {
-                Ok(Salvaged { fix, numbered: true, notes }) => Ok(ReadFix { fix, notes }),
-                _ => Err(unread.refusal),
-            },
-            Err(unread) => Err(unread.refusal),
         }
     }
 }
@@ -256,13 +242,16 @@ impl Session {
 
     fn check_fixes(&mut self, given: Vec<GivenFix>, retention: Duration, moment: &Moment) {
         self.window.have(&given);
+        let until = self.window.rare.as_ref().and_then(|rare| rare.any_time_until);
+        let at_any_time = until.is_some_and(|until| moment.now < until);
         let mut fixes = Vec::with_capacity(given.len());
-        for read in given {
-            let seq = match &read {
-                Ok(raw) => Some(raw.seq),
-                Err(unread) => unread.seq,
+        for given in given {
+            let check = |read| checked(read, moment.now, retention, at_any_time);
+            let (seq, checked) = match given {
+                Ok(raw) => (Some(raw.seq), check(Ok(raw))),
+                Err(unread) => (unread.seq, check(Err((unread.refusal, &unread.text)))),
             };
-            match self.window.check(read, retention, moment.now) {
+            match checked {
                 Ok(ReadFix { fix, notes }) => {
                     self.note(&fix, notes);
                     fixes.push(fix);

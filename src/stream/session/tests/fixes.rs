@@ -48,6 +48,20 @@ fn beyond_the_window_fixes_are_pushed_back_until_an_ack_opens_it_and_none_is_los
 }
 
 #[test]
+fn what_is_acked_and_comes_again_too_fast_holds_up_no_ack() {
+    let mut rig = full();
+    let now = rig.now();
+    rig.mail(|m| m.written(1, 2, Recorded::default()));
+    rig.frame(fixes(&[5], now));
+    rig.frame(fixes(&[6], now));
+    assert_eq!(rig.frame(fixes(&[7], now)), ["ingest 6 of 1"]);
+    assert_eq!(rig.frame(fixes(&[1, 2], now)), ["error rate_limited", "slow_down 4"]);
+    rig.mail(|m| (2..=6).for_each(|n| m.written(n, 1, Recorded::default())));
+    assert_eq!(rig.frame(fixes(&[8], now)), ["ingest 7 of 1"]);
+    assert_eq!(rig.mail(|m| m.written(7, 1, Recorded::default())), ["acked 8"]);
+}
+
+#[test]
 fn a_client_is_asked_for_as_many_fixes_as_came_onto_the_disk() {
     let mut rig = full();
     let now = rig.now();
