@@ -8,7 +8,11 @@ use crate::identity::{Caller, PinOutcome};
 use crate::runtime::detach;
 use crate::services::Services;
 use serde_json::Value;
-use tokio::time::Instant;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// What follows from a raise leaves the store to its alert for so long.
+const ALERT_FIRST: Duration = Duration::from_millis(300);
 
 /// What can be read of a raise.
 pub fn read_raise(services: &Services, given: &Value) -> Raise {
@@ -35,6 +39,7 @@ pub async fn raise(
 /// What follows from a raise, beside the emergency: the person is with this device, and its fix belongs into the track.
 fn keep_up(services: Services, caller: Caller, fix: Option<Fix>) {
     detach("after a raise", async move {
+        sleep(ALERT_FIRST).await;
         match services.identity.ensure_tracked(caller.user, caller.device).await {
             Ok(tracked) if tracked == Some(caller.device) => {}
             Ok(_) => devices::follow(&services, caller.user, caller.device).await,
