@@ -171,3 +171,72 @@ fn alert_of(crossing: Crossing) -> TransitionAlert {
     });
     TransitionAlert { transition, alert, cooldown: fence.cooldown }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::geo::{RawShape, Shape};
+    use crate::id::{DeviceId, GeofenceId, TransitionId, UserId};
+    use crate::tracking::{FencingToken, Geofence, Ownership, Severity, Transition};
+    use uuid::Uuid;
+
+    fn batch(crossings: u128) -> TransitionBatch {
+        let (owner, device) = (UserId(Uuid::from_u128(1)), DeviceId(Uuid::from_u128(2)));
+        let circle = r#"{"type":"Circle","center":[16.4,48.2],"radius_m":100}"#;
+        let raw: RawShape = serde_json::from_str(circle).unwrap();
+        let fence = Arc::new(Geofence {
+            id: GeofenceId(Uuid::from_u128(3)),
+            owner,
+            name: "home".to_owned(),
+            shape: Arc::new(Shape::try_from(raw).unwrap()),
+            triggers: vec![Trigger::Enter],
+            dwell: Duration::ZERO,
+            cooldown: Duration::ZERO,
+            severity: Severity::Info,
+            notify: None,
+            revision: 1,
+            created_at: Timestamp::from_unix_ms(0),
+        });
+        let crossing = |n: u128| Crossing {
+            transition: Transition {
+                id: TransitionId(Uuid::from_u128(n)),
+                owner,
+                device,
+                fence: fence.id,
+                kind: Trigger::Enter,
+                at: Timestamp::from_unix_ms(0),
+                seq: 1,
+                initial: false,
+                late: false,
+            },
+            fence: Arc::clone(&fence),
+            tell: true,
+        };
+        TransitionBatch {
+            owner,
+            device,
+            states: Vec::new(),
+            folded_to: (Timestamp::from_unix_ms(0), 1),
+            crossings: (0..crossings).map(crossing).collect(),
+            retracted: vec![TransitionId(Uuid::from_u128(9_999))],
+            ownership: Ownership::new(FencingToken(1)),
+            last: true,
+        }
+    }
+
+    #[test]
+    fn a_large_batch_is_stored_in_parts_of_which_the_last_one_ends_it() {
+        let parts = commits_of(batch(300));
+        let sizes: Vec<usize> = parts.iter().map(|part| part.transitions.len()).collect();
+        assert_eq!(sizes, [PART, PART, 300 - 2 * PART]);
+        let ids: Vec<u128> =
+            parts.iter().flat_map(|part| &part.transitions).map(|t| t.transition.id.0.as_u128()).collect();
+        assert_eq!(ids, (0..300).collect::<Vec<u128>>(), "in their order");
+        let ends: Vec<(bool, bool)> = parts.iter().map(|part| (part.goes_on, part.last)).collect();
+        assert_eq!(ends, [(true, false), (true, false), (false, true)]);
+        let retracted: Vec<usize> = parts.iter().map(|part| part.retracted.len()).collect();
+        assert_eq!(retracted, [1, 0, 0], "once");
+        assert_eq!(commits_of(batch(3)).len(), 1);
+    }
+}

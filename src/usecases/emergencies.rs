@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// What follows from a raise leaves the store to its alert for so long.
+/// Which device is tracked from now on is looked at so long after a raise: its alert goes first.
 const ALERT_FIRST: Duration = Duration::from_millis(300);
 
 /// What can be read of a raise.
@@ -36,9 +36,12 @@ pub async fn raise(
     accepted
 }
 
-/// What follows from a raise, beside the emergency: the person is with this device, and its fix belongs into the track.
+/// What follows from a raise, beside the emergency: its fix belongs into the track, and the person is with this device.
 fn keep_up(services: Services, caller: Caller, fix: Option<Fix>) {
     detach("after a raise", async move {
+        if let Some(fix) = fix {
+            put_into_track(&services, caller, fix).await;
+        }
         sleep(ALERT_FIRST).await;
         match services.identity.ensure_tracked(caller.user, caller.device).await {
             Ok(tracked) if tracked == Some(caller.device) => {}
@@ -47,17 +50,19 @@ fn keep_up(services: Services, caller: Caller, fix: Option<Fix>) {
                 tracing::warn!(%error, "whether the device that raised is tracked could not be read")
             }
         }
-        let Some(fix) = fix else { return };
-        match fixes::attach(&services, caller).await {
-            Ok(way_in) => {
-                // A node that is stopping takes it no more: it is stored beside the emergency all the same.
-                let _ = services.tracking.ingest(&way_in, vec![fix], false, Box::new(|_| ()));
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the fix of a raise is beside its emergency, and not in the track");
-            }
-        }
     });
+}
+
+async fn put_into_track(services: &Services, caller: Caller, fix: Fix) {
+    match fixes::attach(services, caller).await {
+        Ok(way_in) => {
+            // A node that is stopping takes it no more: it is stored beside the emergency all the same.
+            let _ = services.tracking.ingest(&way_in, vec![fix], false, Box::new(|_| ()));
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the fix of a raise is beside its emergency, and not in the track");
+        }
+    }
 }
 
 /// Ends one's own emergency, with the PIN if one is set. Which PIN it was decides what is stored, and nothing of the answer.
