@@ -1,7 +1,5 @@
 //! What other nodes did, read from the store: for a node that may not have heard their hints.
 
-use super::emergency::change_event;
-use super::service::contacts_with_part;
 use super::{Alerts, Emergency, Next};
 use crate::bus::Event;
 use crate::error::Stored;
@@ -30,9 +28,7 @@ impl Alerts {
             self.rescheduled.notify_one();
             self.bus.publish_here(Event::Visibility { subject: emergency.subject });
             let hidden = emergency.apparent.is_some();
-            self.bus.publish_here(
-                change_event(&self.trust, &Next { emergency, notices: Vec::new(), hidden }).await,
-            );
+            self.bus.publish_here(self.change_event(&Next { emergency, notices: Vec::new(), hidden }).await);
         }
         Ok(versions)
     }
@@ -45,9 +41,7 @@ impl Alerts {
         let mut people = HashSet::new();
         for emergency in self.store.open().await? {
             people.insert(emergency.subject);
-            people.extend(
-                contacts_with_part(&self.trust, emergency.subject).await?.into_iter().map(|l| l.contact),
-            );
+            people.extend(self.contacts_with_part(emergency.subject).await?.into_iter().map(|l| l.contact));
         }
         Ok(people)
     }

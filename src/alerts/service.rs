@@ -13,13 +13,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::{Mutex, Notify};
 
-/// The links of those who have part in somebody's emergencies.
-pub(super) async fn contacts_with_part(trust: &Trust, subject: UserId) -> Stored<Vec<TrustLink>> {
-    let mut links = trust.contacts_of(subject).await?;
-    links.retain(|l| l.scopes.has(Scope::Alerts) || l.scopes.has(Scope::EmergencyLocation));
-    Ok(links)
-}
-
 /// The service.
 pub struct Alerts {
     pub(super) store: Arc<dyn AlertsStore>,
@@ -51,6 +44,12 @@ impl Alerts {
             sweeping: Mutex::default(),
             aside: Aside::default(),
         })
+    }
+
+    pub(super) async fn contacts_with_part(&self, subject: UserId) -> Stored<Vec<TrustLink>> {
+        let mut links = self.trust.contacts_of(subject).await?;
+        links.retain(|l| l.scopes.has(Scope::Alerts) || l.scopes.has(Scope::EmergencyLocation));
+        Ok(links)
     }
 
     pub(super) fn draft_to(&self, person: UserId, kind: AlertKind, severity: Severity) -> AlertDraft {

@@ -241,7 +241,7 @@ impl CheckIns<'_> {
                     if joined.is_none() {
                         metrics::counter!("cima_emergencies_opened_total").increment(1);
                     }
-                    self.0.publish(&next, committed);
+                    self.0.publish(&next, committed).await;
                     return Ok(Ok(()));
                 }
                 Fired::Stale => return Ok(Ok(())),
@@ -274,7 +274,7 @@ impl CheckIns<'_> {
                 Raised::Opened(committed) => {
                     metrics::counter!("cima_emergencies_opened_total").increment(1);
                     let next = Next { emergency: stored, ..next };
-                    self.0.publish(&next, committed);
+                    self.0.publish(&next, committed).await;
                     next.emergency
                 }
                 Raised::Repeated(emergency) => emergency,

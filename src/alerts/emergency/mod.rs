@@ -20,7 +20,7 @@ pub use machine::{Command, Next, Notice};
 pub(super) use notices::{drafts, word_as_missed};
 pub use raise::{Raise, RaiseIn};
 pub use service::Accepted;
-pub(super) use service::{change_event, coalesce};
+pub(super) use service::coalesce;
 pub use view::{ClaimView, DeliveryView, EmergencyView, contact_view, subject_view};
 
 use crate::clock::Timestamp;

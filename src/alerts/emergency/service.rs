@@ -5,18 +5,16 @@ use super::{
     Command, Emergency, EmergencyView, EndWith, Manner, Next, Notice, Opening, Raise, State, contact_view,
     subject_view,
 };
-use crate::alerts::service::contacts_with_part;
 use crate::alerts::{AlertDraft, AlertError, AlertKind, Alerts, Committed, Lane, Party, Raised};
 use crate::bus::Event;
 use crate::clock::Timestamp;
 use crate::error::{Fault, StoreError};
 use crate::geo::Note;
 use crate::id::{AlertId, DeviceId, EmergencyId, UserId, derived};
-use crate::runtime::{Backoff, Reached, detach};
+use crate::runtime::{Backoff, Reached};
 use crate::tracking::Severity;
-use crate::trust::{LinkRole, Trust, TrustLink};
+use crate::trust::LinkRole;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -94,13 +92,13 @@ impl Alerts {
                     Reached::Durable.after(read_at.elapsed());
                     metrics::counter!("cima_emergencies_opened_total").increment(1);
                     let next = Next { emergency: stored, ..next };
-                    self.publish(&next, committed);
+                    self.publish(&next, committed).await;
                     return Ok(accepted(next.emergency, true, notes));
                 }
                 Raised::Repeated(emergency) => {
                     // The first try may have been stored and its answer lost, with its hints.
                     if emergency.state.is_open() {
-                        self.publish_again(&emergency);
+                        self.publish_again(&emergency).await;
                     }
                     return Ok(accepted(emergency, false, notes));
                 }
@@ -218,7 +216,7 @@ impl Alerts {
         let name = self.claimer_name(&next).await;
         let told = || drafts(&next.emergency, &next.notices, name.as_deref(), now);
         let Some(committed) = self.change(&next.emergency, joined, told).await? else { return Ok(None) };
-        self.publish(&next, committed);
+        self.publish(&next, committed).await;
         Ok(Some(next.emergency))
     }
 
@@ -232,34 +230,35 @@ impl Alerts {
     }
 
     /// Publishes an emergency as it stands: its first hints may be lost.
-    fn publish_again(&self, emergency: &Emergency) {
-        let hidden = emergency.apparent.is_some();
-        self.hint(Next { emergency: emergency.clone(), notices: Vec::new(), hidden }, None);
+    async fn publish_again(&self, emergency: &Emergency) {
+        let contacts = self.contacts_with_part(emergency.subject).await.unwrap_or_default();
+        let told = contacts.iter().filter(|_| emergency.active_at.is_some()).map(|l| l.contact).collect();
+        let next =
+            Next { emergency: emergency.clone(), notices: Vec::new(), hidden: emergency.apparent.is_some() };
+        self.publish(&next, Committed { told }).await;
     }
 
     /// Publishes every hint of a changed emergency: timers, watchers, inboxes and everybody with part in it look.
-    pub(in crate::alerts) fn publish(&self, next: &Next, committed: Committed) {
-        self.hint(next.clone(), Some(committed.told));
-    }
-
-    /// Who was told looks at once, everybody else with part in it when it is known who that is: a raise is answered before.
-    fn hint(&self, next: Next, told: Option<Vec<UserId>>) {
-        let subject = next.emergency.subject;
+    pub(in crate::alerts) async fn publish(&self, next: &Next, committed: Committed) {
+        let emergency = &next.emergency;
         // Other nodes look when they hear that it changed.
         self.rescheduled.notify_one();
-        self.bus.publish(Event::Visibility { subject });
-        let known = told.is_some();
-        if let Some(told) = told.filter(|told| !told.is_empty()) {
-            self.bus.publish(Event::Inbox(told.into()));
+        self.bus.publish(Event::Visibility { subject: emergency.subject });
+        if !committed.told.is_empty() {
+            self.bus.publish(Event::Inbox(committed.told.into()));
         }
-        let (trust, bus) = (Arc::clone(&self.trust), self.bus.clone());
-        detach("emergency event", async move {
-            if !known && next.emergency.active_at.is_some() {
-                let contacts = contacts_with_part(&trust, subject).await.unwrap_or_default();
-                bus.publish(Event::Inbox(contacts.iter().map(|link| link.contact).collect()));
-            }
-            bus.publish(change_event(&trust, &next).await);
-        });
+        self.bus.publish(self.change_event(next).await);
+    }
+
+    /// The event of a changed emergency, for those who see the change.
+    pub(in crate::alerts) async fn change_event(&self, next: &Next) -> Event {
+        let emergency = &next.emergency;
+        // A hint that cannot be addressed is not published: contacts find the change when they look by themselves.
+        let mut contacts = self.contacts_with_part(emergency.subject).await.unwrap_or_default();
+        contacts.retain(|l| emergency.active_at.is_some() && (l.hears_duress() || !next.hidden));
+        let subject = (!next.hidden).then_some(emergency.subject);
+        let people = contacts.iter().map(|l| l.contact).chain(subject).collect();
+        Event::Emergency { id: emergency.id, people }
     }
 
     /// Ends what is open before the account is deleted, and says so to contacts in words that outlive it. No check-in
@@ -283,7 +282,7 @@ impl Alerts {
 
     /// Contacts are told before, each once however often it is tried: after the end nobody knows who they are.
     async fn end_for_good(&self, open: &Emergency) -> Result<(), AlertError> {
-        let contacts = contacts_with_part(&self.trust, open.subject).await?;
+        let contacts = self.contacts_with_part(open.subject).await?;
         let farewell = |contact: UserId| AlertDraft {
             id: AlertId(derived("account deleted", &[open.id.0.as_bytes(), contact.0.as_bytes()])),
             subject: contact,
@@ -299,11 +298,8 @@ impl Alerts {
         }
         let now = self.clock.now();
         if let Some(next) = open.apply(Command::Forget, now) {
-            // Soon nobody knows any more who has part in it.
-            let event = event_to(&contacts, &next);
             // Whether another change came before is seen by whoever asks for what is open.
             self.store_change(next, None, now).await?;
-            self.bus.publish(event);
         }
         Ok(())
     }
@@ -367,21 +363,6 @@ impl Alerts {
     pub async fn check_own(&self, subject: UserId, id: EmergencyId) -> Result<(), AlertError> {
         self.own(subject, id).await.map(|_| ())
     }
-}
-
-/// The event of a changed emergency, for those who see the change.
-pub(in crate::alerts) async fn change_event(trust: &Trust, next: &Next) -> Event {
-    // A hint that cannot be addressed is not published: contacts find the change when they look by themselves.
-    let contacts = contacts_with_part(trust, next.emergency.subject).await.unwrap_or_default();
-    event_to(&contacts, next)
-}
-
-fn event_to(contacts: &[TrustLink], next: &Next) -> Event {
-    let emergency = &next.emergency;
-    let sees = |l: &&TrustLink| emergency.active_at.is_some() && (l.hears_duress() || !next.hidden);
-    let subject = (!next.hidden).then_some(emergency.subject);
-    let people = contacts.iter().filter(sees).map(|l| l.contact).chain(subject).collect();
-    Event::Emergency { id: emergency.id, people }
 }
 
 /// Marks an alert as one of many: a provider shows it in place of the one before.
