@@ -48,9 +48,7 @@ struct Rare {
 struct InFlight {
     /// Its number here.
     frame: u64,
-    /// The lowest `seq` in it.
-    lowest: i64,
-    /// Its numbers, from where to where.
+    /// Its numbers, from where to where, in their order.
     ranges: Vec<(i64, i64)>,
 }
 
@@ -112,7 +110,8 @@ impl Window {
     /// if it is news.
     fn durable(&self) -> Option<i64> {
         let missing = self.rare.as_ref().and_then(|rare| rare.missing).map(|missing| missing.0);
-        let lowest = self.in_flight.iter().map(|frame| frame.lowest).chain(missing).min();
+        let in_flight = self.in_flight.iter().filter_map(|frame| frame.ranges.first()).map(|(from, _)| *from);
+        let lowest = in_flight.chain(missing).min();
         let durable = lowest.map_or(self.top, |lowest| self.top.min(lowest - 1));
         (lowest.is_none() || durable > self.acked).then_some(durable)
     }
@@ -262,12 +261,14 @@ impl Session {
                 }
             }
         }
-        let Some(lowest) = fixes.iter().map(|f| f.seq).min() else { return self.ack_if_idle() };
+        if fixes.is_empty() {
+            return self.ack_if_idle();
+        }
         self.window.frames += 1;
         let frame = self.window.frames;
         self.window.unacked += fixes.len();
         let ranges = joined(fixes.iter().map(|fix| (fix.seq, fix.seq)).collect());
-        self.window.in_flight.push(InFlight { frame, lowest, ranges });
+        self.window.in_flight.push(InFlight { frame, ranges });
         self.out(Output::Ingest { frame, fixes });
     }
 
