@@ -24,6 +24,7 @@ use crate::stream::{Registry, Stream, StreamSettings, start_poll};
 use crate::timekeeper::Timekeeper;
 use crate::tracking::{Evaluation, FixStore, Kept, Tracking};
 use crate::trust::Trust;
+use crate::usecases::devices::start_considering;
 use crate::{http, telemetry};
 use anyhow::{Context, bail};
 use axum::serve::ListenerExt;
@@ -154,6 +155,7 @@ impl Node {
             recover(&services, journal.as_deref()).await?;
             registry.start_router(&services.bus, &tasks);
             start_poll(&services, &registry, &tasks);
+            start_considering(&services, &tasks);
         }
         let stop_serving = CancellationToken::new();
         let addr = serve(config, &services, &registry, &tasks, &stop_serving).await?;

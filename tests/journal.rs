@@ -10,7 +10,9 @@ use cima::id::{DeviceId, EmergencyId};
 use cima::journal::{Journal, Limits};
 use cima::runtime::Tasks;
 use cima::store::sqlite;
-use cima::tracking::{FixBatch, FixKey, FixStore, Incident, NewFix, StoredFix, TrailPart, TrailStore};
+use cima::tracking::{
+    FixBatch, FixKey, FixStore, Incident, NewFix, Reading, StoredFix, TrackPage, TrailPart, TrailStore,
+};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
@@ -71,8 +73,12 @@ async fn same_answers(one: &dyn FixStore, other: &dyn FixStore, dice: &mut Dice,
     let place: FixKey = (T0 + Duration::from_secs(dice.roll(90)), dice.roll(40) as i64);
     let limit = 1 + dice.roll(30) as u32;
     let after = (dice.roll(2) == 0).then(|| (place.0, device(dice.roll(4)), place.1));
-    let page = one.between(&devices, from, to, after, limit).await.unwrap();
-    assert_eq!(page, other.between(&devices, from, to, after, limit).await.unwrap(), "{what}: between");
+    let reading = if dice.roll(2) == 0 { Reading::Forwards } else { Reading::Backwards };
+    let since = T0 + Duration::from_secs(dice.roll(60));
+    let page = TrackPage { reading, since, ..TrackPage::between(from, to, after, limit) };
+    let (of_one, of_other) =
+        (one.page(&devices, page).await.unwrap(), other.page(&devices, page).await.unwrap());
+    assert_eq!(of_one, of_other, "{what}: {page:?}");
     // Of two devices at one place either may be the newest.
     let newest = |found: Option<StoredFix>| found.map(|fix| fix.fix.order());
     let of_one = newest(one.newest(&devices).await.unwrap());
@@ -187,18 +193,14 @@ impl FixStore for Moody {
     async fn latest(&self, device: DeviceId) -> Stored<Option<StoredFix>> {
         self.inner.latest(device).await
     }
+    async fn at(&self, device: DeviceId, times: &[Timestamp]) -> Stored<Vec<StoredFix>> {
+        self.inner.at(device, times).await
+    }
     async fn newest(&self, devices: &[DeviceId]) -> Stored<Option<StoredFix>> {
         self.inner.newest(devices).await
     }
-    async fn between(
-        &self,
-        devices: &[DeviceId],
-        from: Timestamp,
-        to: Timestamp,
-        after: Option<(Timestamp, DeviceId, i64)>,
-        limit: u32,
-    ) -> Stored<Vec<StoredFix>> {
-        self.inner.between(devices, from, to, after, limit).await
+    async fn page(&self, devices: &[DeviceId], page: TrackPage) -> Stored<Vec<StoredFix>> {
+        self.inner.page(devices, page).await
     }
     async fn at_or_before(&self, device: DeviceId, at: FixKey) -> Stored<Option<StoredFix>> {
         self.inner.at_or_before(device, at).await
@@ -216,16 +218,13 @@ impl TrailStore for Moody {
     async fn expire(&self, device: DeviceId, before: Timestamp, incidents: &[Incident]) -> Stored<u64> {
         self.inner.expire(device, before, incidents).await
     }
-    async fn trail_between(
+    async fn trail_page(
         &self,
         devices: &[DeviceId],
         parts: &[TrailPart],
-        from: Timestamp,
-        to: Timestamp,
-        after: Option<(Timestamp, DeviceId, i64)>,
-        limit: u32,
+        page: TrackPage,
     ) -> Stored<Vec<StoredFix>> {
-        self.inner.trail_between(devices, parts, from, to, after, limit).await
+        self.inner.trail_page(devices, parts, page).await
     }
     async fn newest_of_trail(&self, devices: &[DeviceId], parts: &[TrailPart]) -> Stored<Option<StoredFix>> {
         self.inner.newest_of_trail(devices, parts).await

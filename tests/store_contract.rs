@@ -107,6 +107,8 @@ macro_rules! keeps_every_promise {
                 last_seq_is_the_highest_whatever_way_it_came
                 the_latest_fix_is_the_one_with_the_highest_number
                 pages_go_through_all_devices_in_event_order
+                a_page_may_begin_where_something_was_received
+                a_fix_without_a_number_is_kept_like_any_other
                 after_is_in_event_order;
             alerts:
                 an_alert_is_stored_once

@@ -38,7 +38,7 @@ async fn one(socket: TcpStream) -> anyhow::Result<()> {
     while let Some(message) = ws.next().await {
         let Message::Text(text) = message? else { continue };
         let frame: Fixes = serde_json::from_str(&text)?;
-        let seq = frame.fixes.iter().map(|fix| fix.seq).max().context("a frame without fixes")?;
+        let seq = frame.fixes.iter().filter_map(|fix| fix.seq).max().context("a frame without fixes")?;
         ws.send(Message::Text(format!(r#"{{"type":"acked","seq":{seq}}}"#).into())).await?;
     }
     Ok(())

@@ -22,7 +22,7 @@ pub enum AlertKind {
     Emergency,
     /// An emergency ended, is about to end by itself, or was claimed.
     EmergencyUpdate,
-    /// A trust link was asked, accepted or changed.
+    /// A trust link was asked, accepted or changed; or it is about a device of the person's own.
     Link,
     /// A check-in is to be completed.
     CheckIn,
@@ -124,6 +124,14 @@ pub struct AlertDraft {
     pub lane: Lane,
     /// Who is told.
     pub recipients: Recipients,
+}
+
+impl AlertDraft {
+    /// Marked as one of many: a provider shows it in place of the one before.
+    pub fn coalesced(mut self) -> Self {
+        self.params.insert("coalesced".to_owned(), "true".to_owned());
+        self
+    }
 }
 
 /// An alert as read from an inbox.

@@ -1,5 +1,6 @@
 //! What other nodes did, read from the store: for a node that may not have heard their hints.
 
+use super::emergency::change_event;
 use super::{Alerts, Emergency, Next};
 use crate::bus::Event;
 use crate::error::Stored;
@@ -28,7 +29,9 @@ impl Alerts {
             self.rescheduled.notify_one();
             self.bus.publish_here(Event::Visibility { subject: emergency.subject });
             let hidden = emergency.apparent.is_some();
-            self.bus.publish_here(self.change_event(&Next { emergency, notices: Vec::new(), hidden }).await);
+            let contacts = self.contacts_with_part(emergency.subject).await.unwrap_or_default();
+            let next = Next { emergency, notices: Vec::new(), hidden };
+            self.bus.publish_here(change_event(&next, contacts));
         }
         Ok(versions)
     }

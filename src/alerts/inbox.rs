@@ -1,6 +1,7 @@
 //! A person's inbox: read by cursor, acked, and marked as sent.
 
 use super::{AlertError, AlertView, Alerts, DeliveryState};
+use crate::bus::Event;
 use crate::error::Stored;
 use crate::id::{AlertId, UserId};
 
@@ -26,11 +27,14 @@ impl Alerts {
     /// # Errors
     /// [`AlertError::NotFound`] if it is not in their inbox.
     pub async fn ack(&self, user: UserId, alert: AlertId, state: DeliveryState) -> Result<(), AlertError> {
-        if self.store.ack(user, alert, state, self.clock.now()).await? {
-            Ok(())
-        } else {
-            Err(AlertError::NotFound("alert"))
+        let at = self.clock.now();
+        if !self.store.ack(user, alert, state, at).await? {
+            return Err(AlertError::NotFound("alert"));
         }
+        if state == DeliveryState::Seen {
+            self.bus.publish(Event::Seen { user, alert, at });
+        }
+        Ok(())
     }
 
     /// A socket took a part of an inbox.

@@ -31,7 +31,8 @@ pub use check_in::{
 pub use elsewhere::Versions;
 pub use emergency::{
     Accepted, Claim, ClaimView, Command, DeliveryView, Emergency, EmergencyKind, EmergencyView, EndWith,
-    Ended, LIFETIME, Manner, Next, Notice, Opening, Raise, RaiseIn, State, contact_view, subject_view,
+    Ended, LIFETIME, Manner, Next, Notice, OPENINGS_AN_HOUR, Opening, Raise, RaiseIn, State, contact_view,
+    subject_view,
 };
 pub use engine::Engine;
 pub use reach::contact_unreachable;
@@ -39,7 +40,7 @@ pub use refusal::AlertError;
 pub use retention::ExpiryStore;
 pub use service::Alerts;
 pub use store::{
-    AlertsStore, Change, Committed, CommittedTransitions, Party, Raised, SAME_VISIT, TransitionAlert,
+    AlertsStore, Change, Committed, CommittedTransitions, Names, Party, Raised, SAME_VISIT, TransitionAlert,
     TransitionCommit, VisitCommit,
 };
 pub use zones::start_zones;

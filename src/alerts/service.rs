@@ -2,11 +2,13 @@
 
 use super::retention::Unwiped;
 use super::words::Aside;
-use super::{AlertDraft, AlertError, AlertKind, AlertsStore, Emergency, Lane, Recipients, subject_view};
+use super::{
+    AlertDraft, AlertError, AlertKind, AlertsStore, Emergency, Lane, Names, Recipients, subject_view,
+};
 use crate::bus::{Bus, Event};
 use crate::clock::{Clock, Timestamp};
 use crate::error::Stored;
-use crate::id::{AlertId, EmergencyId, UserId};
+use crate::id::{AlertId, DeviceId, EmergencyId, UserId, derived};
 use crate::tracking::{Severity, StoredFix, Tracking};
 use crate::trust::{Basis, EmergencyFacts, Grant, LinkRole, Scope, Trust, TrustLink, visibility};
 use std::collections::BTreeMap;
@@ -95,6 +97,30 @@ impl Alerts {
         self.send(&told).await
     }
 
+    /// Says on all of a person's devices something of one of them, once a day.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub async fn announce_device(
+        &self,
+        person: UserId,
+        device: DeviceId,
+        template: &'static str,
+    ) -> Stored<()> {
+        let name = self.store.names(&[], &[device]).await?.device(device);
+        let day = self.clock.now().unix_ms().div_euclid(86_400_000).to_be_bytes();
+        let id = derived(template, &[person.0.as_bytes(), device.0.as_bytes(), &day]);
+        let params =
+            BTreeMap::from([("device_name".to_owned(), name), ("device".to_owned(), device.to_string())]);
+        let note = AlertDraft {
+            id: AlertId(id),
+            template,
+            params,
+            ..self.draft_to(person, AlertKind::Link, Severity::Info)
+        };
+        self.send(&[note]).await
+    }
+
     pub(super) async fn send(&self, told: &[AlertDraft]) -> Stored<()> {
         let committed = self.store.tell(told).await?;
         self.bus.publish(Event::Inbox(committed.told.into()));
@@ -148,6 +174,14 @@ impl Alerts {
             (Some(stored), Some(raised)) if stored.received_at < raised.received_at => Some(raised),
             (stored, raised) => stored.or(raised),
         })
+    }
+
+    /// What a person and their devices are called.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub async fn names_of(&self, person: UserId) -> Stored<Names> {
+        self.store.names_of(person).await
     }
 
     /// Until when no time of a fix refuses its place, if somebody's emergency is open as they are shown it, or ended lately. An

@@ -7,6 +7,7 @@ use crate::id::{AlertId, DeviceId, EmergencyId, TransitionId, UserId};
 use crate::tracking::{FenceState, FencingToken, Transition, ZoneStep};
 use crate::trust::LinkRole;
 use async_trait::async_trait;
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// Whose inboxes got something: it is published to them.
@@ -96,6 +97,22 @@ pub struct CommittedTransitions {
     pub refused: Vec<usize>,
 }
 
+/// What people and devices are called now.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Names {
+    /// Of people, as they call themselves.
+    pub people: HashMap<UserId, String>,
+    /// Of devices, those that were removed too.
+    pub devices: HashMap<DeviceId, String>,
+}
+
+impl Names {
+    /// What a device is called, for a list: its id if it is not known.
+    pub fn device(&self, device: DeviceId) -> String {
+        self.devices.get(&device).cloned().unwrap_or_else(|| device.to_string())
+    }
+}
+
 /// A person's part in an emergency.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Party {
@@ -116,19 +133,22 @@ pub trait AlertsStore: CheckInStore + ExpiryStore {
     async fn commit_visits(&self, commits: &[VisitCommit]) -> Stored<Vec<UserId>>;
     /// Stores alerts that belong to nothing else.
     async fn tell(&self, alerts: &[AlertDraft]) -> Stored<Committed>;
-    /// Raises: finds the emergency of `client_id`, or one to join, or stores this one with its alerts.
+    /// Raises: finds the emergency of `client_id`, or one to join, or stores this one with its alerts; these
+    /// [coalesced](AlertDraft::coalesced) if the person opened [`OPENINGS_AN_HOUR`](super::OPENINGS_AN_HOUR) in the hour before.
     async fn raise(
         &self,
         emergency: &Emergency,
         client_id: EmergencyId,
         alerts: &[AlertDraft],
     ) -> Stored<Raised>;
-    /// How many emergencies the person opened since then.
-    async fn openings_since(&self, subject: UserId, since: Timestamp) -> Stored<u32>;
     /// Stores a change if the version is still the one it was made from; `None` if not.
     async fn change(&self, change: Change<'_>) -> Stored<Option<Committed>>;
     /// The subject's emergency by any of its ids.
     async fn emergency_of(&self, subject: UserId, id: EmergencyId) -> Stored<Option<Emergency>>;
+    /// What these people and devices are called, those that there are.
+    async fn names(&self, people: &[UserId], devices: &[DeviceId]) -> Stored<Names>;
+    /// What a person and all devices they have or had are called.
+    async fn names_of(&self, person: UserId) -> Stored<Names>;
     /// The emergency.
     async fn emergency(&self, id: EmergencyId) -> Stored<Option<Emergency>>;
     /// The emergency, if `contact` has part in it: a link of the subject's that is in force at `now` with `alerts` or

@@ -58,6 +58,16 @@ const TEXTS: &[(&str, &str, &str)] = &[
         "What {contact} may know of you was changed from your account.",
     ),
     (
+        "device.followed",
+        "{device_name} shows where you are",
+        "Your other device was silent, so {device_name} shows where you are now. Choose another one if it is not with you.",
+    ),
+    (
+        "device.which",
+        "Which phone is with you?",
+        "{device_name} is on its way and another device shows where you are. Choose the one that you have with you.",
+    ),
+    (
         "link.unreachable",
         "{contact} cannot be reached",
         "No device of {contact} takes notifications any more. Ask them to open the app.",

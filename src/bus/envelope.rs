@@ -3,7 +3,7 @@
 
 use super::{Event, Sealed};
 use crate::clock::Timestamp;
-use crate::id::{DeviceId, EmergencyId, SessionId, UserId};
+use crate::id::{AlertId, DeviceId, EmergencyId, SessionId, UserId};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde::{Deserialize, Serialize};
@@ -60,7 +60,12 @@ struct Fields<'a> {
     claim: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     session: Option<SessionId>,
-    /// The first fix in event order: `fixed_at` and the phone's own number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    alert: Option<AlertId>,
+    /// When it was looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    at: Option<Timestamp>,
+    /// The first fix in event order: `fixed_at` and its number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     from: Option<(Timestamp, i64)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -95,6 +100,8 @@ impl Envelope {
             device: None,
             claim: None,
             session: None,
+            alert: None,
+            at: None,
             from: None,
             sealed: None,
         };
@@ -102,6 +109,10 @@ impl Envelope {
             Message::Event(Event::Inbox(people)) => {
                 fields.people = people.to_vec();
                 "inbox"
+            }
+            Message::Event(Event::Seen { user, alert, at }) => {
+                (fields.subject, fields.alert, fields.at) = (Some(*user), Some(*alert), Some(*at));
+                "seen"
             }
             Message::Event(Event::Emergency { id, people }) => {
                 (fields.cause, fields.people) = (Some(id.0), people.to_vec());
@@ -162,6 +173,11 @@ impl Envelope {
         }
         let message = match fields.kind.as_ref() {
             "inbox" => Message::Event(Event::Inbox(fields.people.into())),
+            "seen" => Message::Event(Event::Seen {
+                user: fields.subject.ok_or(Unreadable::Kind)?,
+                alert: fields.alert.ok_or(Unreadable::Kind)?,
+                at: fields.at.ok_or(Unreadable::Kind)?,
+            }),
             "emergency" => {
                 let id = EmergencyId(fields.cause.ok_or(Unreadable::Kind)?);
                 Message::Event(Event::Emergency { id, people: fields.people.into() })
@@ -225,6 +241,14 @@ mod tests {
         let people = || [ADA, BO].into();
         vec![
             (event(Event::Inbox(people())), golden!("inbox")),
+            (
+                event(Event::Seen {
+                    user: ADA,
+                    alert: AlertId(Uuid::from_u128(0xa1)),
+                    at: Timestamp::from_unix_ms(1_764_000_000_000),
+                }),
+                golden!("seen"),
+            ),
             (
                 event(Event::Emergency { id: EmergencyId(Uuid::from_u128(0xe)), people: people() }),
                 golden!("emergency"),

@@ -1,7 +1,7 @@
 //! What the bus carries.
 
 use crate::clock::Timestamp;
-use crate::id::{DeviceId, EmergencyId, SessionId, UserId};
+use crate::id::{AlertId, DeviceId, EmergencyId, SessionId, UserId};
 use std::fmt;
 use std::sync::Arc;
 
@@ -10,6 +10,15 @@ use std::sync::Arc;
 pub enum Event {
     /// There is something new in these people's inboxes.
     Inbox(Arc<[UserId]>),
+    /// Somebody looked at an alert of theirs, on one of their devices.
+    Seen {
+        /// Who.
+        user: UserId,
+        /// At which.
+        alert: AlertId,
+        /// When.
+        at: Timestamp,
+    },
     /// An emergency changed, to these people.
     Emergency {
         /// Which.

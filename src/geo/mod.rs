@@ -8,14 +8,16 @@ mod measure;
 mod note;
 mod read;
 mod shape;
+mod simplify;
 mod validate;
 
 pub use area::Area;
-pub use fix::{Fix, FixRefusal, MAX_SEQ};
+pub use fix::{ANYWHERE_M, Fix, FixRefusal, MAX_SEQ, unnumbered};
 pub use measure::distance_m;
 pub use note::{Note, Noted};
-pub use read::{RawFix, ReadFix, Salvaged, checked, salvage};
+pub use read::{RawFix, ReadFix, Salvaged, Terms, checked, salvage};
 pub use shape::{MAX_VERTICES, Placement, RawShape, Shape};
+pub use simplify::simplified;
 pub use validate::ShapeFault;
 
 use serde::{Deserialize, Serialize};

@@ -2,7 +2,7 @@
 //! and named in a [`Note`].
 
 use super::Point;
-use super::fix::{Fix, FixRefusal, MAX_SEQ};
+use super::fix::{ANYWHERE_M, Fix, FixRefusal, MAX_SEQ, unnumbered};
 use super::note::Note;
 use crate::clock::Timestamp;
 use crate::json::{Members, whole};
@@ -28,9 +28,10 @@ const NAMED: usize = 8;
 #[derive(Clone, utoipa::ToSchema)]
 #[schema(as = FixIn)]
 pub struct RawFix {
-    /// Per device, ascending, gaps legal, 1..2^53-1.
+    /// Per device, ascending, gaps legal, 1..2^53-1. Over HTTP it may be missing: then a fix of the same time and place is the
+    /// same.
     #[schema(minimum = 1, maximum = 9_007_199_254_740_991_i64)]
-    pub seq: i64,
+    pub seq: Option<i64>,
     /// Degrees north, WGS 84.
     #[schema(minimum = -90, maximum = 90)]
     pub lat: f64,
@@ -61,7 +62,7 @@ pub struct RawFix {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Exact {
-    seq: i64,
+    seq: Option<i64>,
     lat: f64,
     lon: f64,
     fixed_at: Timestamp,
@@ -91,6 +92,19 @@ impl<'de> Deserialize<'de> for RawFix {
     }
 }
 
+/// On which terms a fix is taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Terms {
+    /// The server's time.
+    pub now: Timestamp,
+    /// How long the person's fixes are kept.
+    pub retention: Duration,
+    /// An emergency of theirs is open: neither a time nor a number refuses a place.
+    pub at_any_time: bool,
+    /// It may lack a number.
+    pub may_lack_number: bool,
+}
+
 /// A fix that can be used, and what was left out of it.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ReadFix {
@@ -105,14 +119,18 @@ pub struct ReadFix {
 pub struct Salvaged {
     /// The fix.
     pub fix: Fix,
-    /// Whether it has a number and a time of its own, and is valid by its own word: only then it belongs into the track.
+    /// Whether it has a number and a time of its own, and is valid by its own word: only then that of a raise belongs into the
+    /// track.
     pub numbered: bool,
+    /// It says of itself that its place is not valid.
+    pub is_doubtful: bool,
     /// What was left out, or replaced.
     pub notes: Vec<Note>,
 }
 
 impl RawFix {
-    /// Reads one fix. Its place, its number and its time have to be there, of their types; nothing else refuses it.
+    /// Reads one fix. Its place and its time have to be there, of their types, and its number if it has one; nothing else refuses
+    /// it.
     ///
     /// # Errors
     /// [`FixRefusal::NotFinite`] for a number that no float holds (`1e999`), [`FixRefusal::Invalid`] for the rest.
@@ -123,7 +141,11 @@ impl RawFix {
         let members = Members::read(json).ok_or(FixRefusal::Invalid)?;
         let needed = |name| members.get(name).ok().flatten().ok_or(FixRefusal::Invalid);
         let fixed_at = serde_json::from_str(needed("fixed_at")?).map_err(|_| FixRefusal::Invalid)?;
-        let seq = whole(needed("seq")?).ok_or(FixRefusal::Invalid)?;
+        let seq = match members.get("seq") {
+            Ok(None) => None,
+            Ok(Some(seq)) => Some(whole(seq).ok_or(FixRefusal::Invalid)?),
+            Err(_) => return Err(FixRefusal::Invalid),
+        };
         let (lat, lon) = (number(needed("lat")?)?, number(needed("lon")?)?);
         let Beside { values: [accuracy_m, altitude_m, speed_mps, course_deg, battery], notes } =
             beside(&members);
@@ -135,68 +157,61 @@ impl RawFix {
         whole(Members::read(json)?.get("seq").ok().flatten()?)
     }
 
-    /// The fix, if it can be true at `now` for fixes that are kept for `retention`.
+    /// The fix, if it can be taken on these terms. A time that cannot be true is replaced by `now` if no time refuses it.
     ///
     /// # Errors
-    /// The first reason why it cannot.
-    pub fn check(self, now: Timestamp, retention: Duration) -> Result<ReadFix, FixRefusal> {
+    /// The first reason why it cannot be taken.
+    pub fn check(self, terms: &Terms) -> Result<ReadFix, FixRefusal> {
         let at = self.fixed_at;
-        let read = self.place()?;
-        match wrong_time(at, now, retention) {
-            Some(refusal) => Err(refusal),
-            None => Ok(read),
-        }
-    }
-
-    /// The same for somebody in an emergency: a time that cannot be true is replaced by `now`.
-    ///
-    /// # Errors
-    /// When the place or the number cannot be used.
-    fn check_at_any_time(self, now: Timestamp, retention: Duration) -> Result<ReadFix, FixRefusal> {
-        let at = self.fixed_at;
-        let mut read = self.place()?;
-        if let Some(refusal) = wrong_time(at, now, retention) {
-            read.fix.fixed_at = now;
+        let mut read = self.place(terms)?;
+        if let Some(refusal) = wrong_time(at, terms.now, terms.retention) {
+            if !terms.at_any_time {
+                return Err(refusal);
+            }
+            read.fix.fixed_at = terms.now;
             read.notes.push(Note::of("fixed_at", refusal.code()));
         }
         Ok(read)
     }
 
     /// All but the time.
-    fn place(self) -> Result<ReadFix, FixRefusal> {
+    fn place(self, terms: &Terms) -> Result<ReadFix, FixRefusal> {
         if !self.lat.is_finite() || !self.lon.is_finite() {
             return Err(FixRefusal::NotFinite);
         }
         let point = Point::new(self.lat, self.lon).ok_or(FixRefusal::OutOfRange)?;
-        let is_valid = self.accuracy_m.is_none_or(|m| m >= 0.0) && (1..=MAX_SEQ).contains(&self.seq);
-        if !is_valid {
+        if self.accuracy_m.is_some_and(|m| m < 0.0) {
             return Err(FixRefusal::OutOfRange);
         }
         let mut notes = self.notes;
+        let number = match self.seq {
+            Some(seq) if (1..=MAX_SEQ).contains(&seq) => Some(seq),
+            Some(_) if terms.at_any_time => {
+                notes.push(Note::of("seq", FixRefusal::OutOfRange.code()));
+                None
+            }
+            Some(_) => return Err(FixRefusal::OutOfRange),
+            None if terms.at_any_time || terms.may_lack_number => None,
+            None => return Err(FixRefusal::Invalid),
+        };
         let given = [self.accuracy_m, self.altitude_m, self.speed_mps, self.course_deg, self.battery];
         let [accuracy_m, altitude_m, speed_mps, course_deg, battery] = in_range(given, &mut notes);
-        let (seq, fixed_at) = (self.seq, self.fixed_at);
+        let fixed_at = self.fixed_at;
+        let seq = number.unwrap_or_else(|| unnumbered(fixed_at, point, ""));
         let fix = Fix { seq, point, fixed_at, accuracy_m, altitude_m, speed_mps, course_deg, battery };
         Ok(ReadFix { fix, notes })
     }
 }
 
-/// A fix that can be used, of one that was read or of what it was read from. `at_any_time`: its person's emergency is open, so no
-/// time refuses its place.
+/// A fix that can be taken on these terms, of one that was read or of what it was read from.
 ///
 /// # Errors
-/// The first reason why it cannot be used.
-pub fn checked(
-    read: Result<RawFix, (FixRefusal, &str)>,
-    now: Timestamp,
-    retention: Duration,
-    at_any_time: bool,
-) -> Result<ReadFix, FixRefusal> {
+/// The first reason why it cannot be taken.
+pub fn checked(read: Result<RawFix, (FixRefusal, &str)>, terms: &Terms) -> Result<ReadFix, FixRefusal> {
     match read {
-        Ok(raw) if at_any_time => raw.check_at_any_time(now, retention),
-        Ok(raw) => raw.check(now, retention),
-        Err((refusal, json)) if at_any_time => match salvage(json, now, retention) {
-            Ok(Salvaged { fix, numbered: true, notes }) => Ok(ReadFix { fix, notes }),
+        Ok(raw) => raw.check(terms),
+        Err((refusal, json)) if terms.at_any_time => match salvage(json, terms.now, terms.retention) {
+            Ok(Salvaged { fix, is_doubtful: false, notes, .. }) => Ok(ReadFix { fix, notes }),
             _ => Err(refusal),
         },
         Err((refusal, _)) => Err(refusal),
@@ -218,8 +233,9 @@ pub fn salvage(json: &str, now: Timestamp, retention: Duration) -> Result<Salvag
     let point = Point::new(degrees("lat")?, degrees("lon")?).ok_or(FixRefusal::OutOfRange)?;
     let Beside { values, mut notes } = beside(&members);
     let is_doubtful = values[0].is_some_and(|accuracy| accuracy < 0.0);
-    let [accuracy_m, altitude_m, speed_mps, course_deg, battery] = in_range(values, &mut notes);
+    let [mut accuracy_m, altitude_m, speed_mps, course_deg, battery] = in_range(values, &mut notes);
     if is_doubtful {
+        accuracy_m = Some(ANYWHERE_M);
         notes.retain(|note| note.field != "accuracy_m");
         notes.push(Note::of("accuracy_m", "place_not_valid"));
     }
@@ -249,9 +265,15 @@ pub fn salvage(json: &str, now: Timestamp, retention: Duration) -> Result<Salvag
         }
     };
     let numbered = seq.is_some() && given_at.is_some() && !is_doubtful;
-    let seq = seq.unwrap_or(1);
+    let seq = seq.unwrap_or_else(|| match given_at {
+        None => unnumbered(now, point, ""),
+        Some(text) => match serde_json::from_str::<Timestamp>(text) {
+            Ok(at) => unnumbered(at, point, ""),
+            Err(_) => unnumbered(Timestamp::from_unix_ms(0), point, text),
+        },
+    });
     let fix = Fix { seq, point, fixed_at, accuracy_m, altitude_m, speed_mps, course_deg, battery };
-    Ok(Salvaged { fix, numbered, notes })
+    Ok(Salvaged { fix, numbered, is_doubtful, notes })
 }
 
 /// A time as it is written, if it can be true, and what was wrong with it.
@@ -350,8 +372,11 @@ mod tests {
     fn with(members: &str) -> String {
         format!(r#"{{"seq":5,"lat":48.2,"lon":16.37,"fixed_at":"2027-01-15T07:59:30Z"{members}}}"#)
     }
+    const TERMS: Terms = Terms { now: NOW, retention: KEPT, at_any_time: false, may_lack_number: false };
+    const IN_AN_EMERGENCY: Terms = Terms { at_any_time: true, ..TERMS };
+
     fn read(json: &str) -> Result<ReadFix, FixRefusal> {
-        RawFix::read(json)?.check(NOW, KEPT)
+        RawFix::read(json)?.check(&TERMS)
     }
     fn code(json: &str) -> Option<&'static str> {
         read(json).err().map(FixRefusal::code)
@@ -413,10 +438,41 @@ mod tests {
     #[test]
     fn in_an_emergency_a_place_is_kept_with_any_time() {
         let late = with("").replace("2027", "2570");
-        let read = RawFix::read(&late).unwrap().check_at_any_time(NOW, KEPT).unwrap();
+        let read = RawFix::read(&late).unwrap().check(&IN_AN_EMERGENCY).unwrap();
         assert_eq!((read.fix.fixed_at, named(&read.notes)), (NOW, vec![("fixed_at", "in_future")]));
-        let right = RawFix::read(&with("")).unwrap().check_at_any_time(NOW, KEPT).unwrap();
+        let right = RawFix::read(&with("")).unwrap().check(&IN_AN_EMERGENCY).unwrap();
         assert_eq!((right.fix.fixed_at, right.notes), (NOW - Duration::from_secs(30), vec![]));
+    }
+
+    #[test]
+    fn a_fix_without_a_number_is_known_by_its_time_and_place() {
+        let without = |members: &str| with(members).replace("\"seq\":5,", "");
+        assert_eq!(code(&without("")), Some("invalid_fix"), "on the stream it has one");
+        let over_http = Terms { may_lack_number: true, ..TERMS };
+        let taken = |json: &str| RawFix::read(json)?.check(&over_http).map(|read| read.fix);
+        let fix = taken(&without("")).unwrap();
+        assert_eq!((fix.number(), taken(&without(r#","battery":0.5"#)).unwrap().seq), (None, fix.seq));
+        let elsewhere = taken(&without("").replace("48.2", "48.3")).unwrap();
+        let later = taken(&without("").replace("07:59:30", "07:59:31")).unwrap();
+        assert!(elsewhere.seq != fix.seq && later.seq > fix.seq.max(elsewhere.seq) && later.seq < 0);
+        assert_eq!(taken(&with("").replace('5', "0")), Err(FixRefusal::OutOfRange));
+        assert_eq!(serde_json::to_value(&fix).unwrap().get("seq"), None);
+
+        for number in ["0", "-1", "1784803200000000000", "\"7\"", "null", "[]"] {
+            let json = with("").replacen('5', number, 1);
+            let read = RawFix::read(&json).map_err(|refusal| (refusal, &*json));
+            let kept = checked(read, &IN_AN_EMERGENCY).unwrap().fix;
+            assert_eq!((kept.seq, kept.fixed_at), (fix.seq, fix.fixed_at), "{number}");
+        }
+        let read = |members: &str| {
+            let json = format!(r#"{{"lat":48.3,"lon":16.5{members}}}"#);
+            let read = RawFix::read(&json).map_err(|refusal| (refusal, &*json));
+            checked(read, &IN_AN_EMERGENCY).map(|read| (read.fix.seq, read.fix.fixed_at))
+        };
+        assert_eq!(read(""), read(r#","fixed_at":null"#));
+        let unread = read(r#","fixed_at":"at noon""#).unwrap();
+        assert!(unread.1 == NOW && unread != read(r#","fixed_at":"at one""#).unwrap());
+        assert_eq!(read(r#","accuracy_m":-1"#), Err(FixRefusal::Invalid), "it is not where the phone is");
     }
 
     #[test]
@@ -450,6 +506,9 @@ mod tests {
             assert!(!read.numbered, "{members}");
         }
         assert!(kept(r#","seq":7,"fixed_at":"2027-01-15T07:59:00Z""#).numbered);
+        assert!(
+            kept(r#","accuracy_m":-1"#).fix.is_doubtful() && !kept(r#","accuracy_m":5"#).fix.is_doubtful()
+        );
         let as_text = salvage(r#"{"lat":"48.3","lon":" 16.5 "}"#, NOW, KEPT).unwrap();
         assert_eq!((as_text.fix.point.lat(), as_text.fix.point.lon()), (48.3, 16.5));
         let refused = |json: &str| salvage(json, NOW, KEPT).err().map(FixRefusal::code);

@@ -14,7 +14,7 @@ use crate::identity::Caller;
 use crate::json;
 use crate::services::Services;
 use crate::trust::LinkRole;
-use crate::usecases::emergencies::{self, shown};
+use crate::usecases::emergencies::{self, shown, shown_ended};
 use axum::Json;
 use axum::body::Body as RawBody;
 use axum::extract::State;
@@ -60,6 +60,10 @@ struct AcceptedView {
     /// The raises that joined the emergency, if this is one of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     joined: Option<Vec<EmergencyId>>,
+    /// How many contacts are told, or will be after the countdown; 0 says that nobody is there to be told. It is not there when
+    /// they could not be read, and of an emergency that is over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tells: Option<u32>,
     /// What of the raise could not be used, or was replaced.
     notes: Vec<Note>,
 }
@@ -92,10 +96,11 @@ async fn raise_emergency(
     let key = IdempotencyKey::lenient(&headers);
     raise.id = raise.id.or(key.id(caller.user.0.as_bytes(), "/v1/emergencies").map(EmergencyId));
     let accepted = emergencies::raise(&services, caller, raise, read_at).await?;
-    let Accepted { id, emergency, opened, copies, copies_max, notes } = accepted;
+    let Accepted { id, emergency, opened, copies, copies_max, tells, notes } = accepted;
     let view = shown(&emergency, caller);
     let joined = emergency.joined.contains(&id).then(|| emergency.joined.clone());
-    let answer = AcceptedView { id, state: view.state, copies, copies_max, joined, notes, emergency: view };
+    let answer =
+        AcceptedView { id, state: view.state, copies, copies_max, joined, tells, notes, emergency: view };
     Ok((created(opened), Json(answer)))
 }
 
@@ -262,7 +267,7 @@ async fn end(
     given: End,
 ) -> Result<Json<EmergencyView>, Problem> {
     let emergency = emergencies::end(services, caller, id, with, given.pin.as_deref()).await?;
-    Ok(Json(shown(&emergency, caller)))
+    Ok(Json(shown_ended(services, &emergency, caller).await))
 }
 
 #[cfg(test)]

@@ -1,7 +1,4 @@
-//! `GET /v1/me/export`: all that is kept of a person, to take away. It is written page by page as it is read, so a track
-//! of years costs the memory of a page.
-
-mod gpx;
+//! `GET /v1/me/export`: all that is kept of a person, to take away.
 
 use super::Problem;
 use super::auth::Access;
@@ -9,21 +6,20 @@ use super::check_ins::{self, CheckInView};
 use super::docs::{BadQuery, NoStepUp};
 use super::geofences::FenceView;
 use super::page::{self, Query};
-use super::people::feature;
+use super::pieces::{self, Pieces};
+use super::track::{feature, gpx};
+use crate::alerts::Names;
 use crate::clock::Timestamp;
 use crate::geo::Fix;
 use crate::id::{DeviceId, UserId};
 use crate::services::Services;
 use crate::tracking::StoredFix;
 use crate::trust::{Grant, LinkRole};
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
-use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
-use std::io;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -97,19 +93,11 @@ async fn export_me(
     let day = services.clock.now().to_string();
     let name = format!("cima-{}.{}", day.split('T').next().unwrap_or_default(), format.extension());
     let export = Export::new(services, caller.user, format).await?;
-    // The first part is read before anything is said, so that a failure of the store is an answer.
-    let (first, rest) = export.next().await?;
-    let rest = stream::try_unfold(rest, async |export| {
-        let Some(export) = export else { return Ok(None) };
-        // What failed is logged where it became a problem; a file that breaks off is seen to be broken.
-        export.next().await.map(Some).map_err(|_| io::Error::other("the export broke off"))
-    });
-    let body = Body::from_stream(stream::once(async move { Ok(first) }).chain(rest));
     let headers = [
         (header::CONTENT_TYPE, format.content_type().to_owned()),
         (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}\"")),
     ];
-    Ok((headers, body))
+    Ok((headers, pieces::body(export).await?))
 }
 
 /// A list of the JSON export.
@@ -155,7 +143,7 @@ struct Export {
     format: Format,
     grant: Grant,
     devices: Vec<DeviceId>,
-    names: HashMap<DeviceId, String>,
+    names: Names,
     step: Step,
     /// Nothing has been written of the list of fixes.
     first_fix: bool,
@@ -189,24 +177,7 @@ fn items<T, V: Serialize>(
     Ok((written, next))
 }
 
-impl Export {
-    async fn new(services: Services, user: UserId, format: Format) -> Result<Self, Problem> {
-        let grant = services.alerts.grant(user, user, None).await?.ok_or_else(Problem::not_available)?;
-        let devices = services.tracking.export_devices(&grant).await?;
-        let mut names = HashMap::new();
-        let mut after = None;
-        loop {
-            let page = services.identity.devices(user, after, ITEMS).await?;
-            after = page.last().filter(|_| page.len() == ITEMS as usize).map(|d| d.id);
-            names.extend(page.into_iter().map(|d| (d.id, d.name)));
-            if after.is_none() {
-                break;
-            }
-        }
-        Ok(Self { services, user, format, grant, devices, names, step: Step::Open, first_fix: true })
-    }
-
-    /// The next part of the file, and the export after it unless that was the last.
+impl Pieces for Export {
     async fn next(mut self) -> Result<(Bytes, Option<Self>), Problem> {
         let (text, next) = match &self.step {
             Step::Open => self.open().await?,
@@ -219,6 +190,15 @@ impl Export {
         };
         let bytes = Bytes::from(text);
         Ok((bytes, next.map(|step| Self { step, ..self })))
+    }
+}
+
+impl Export {
+    async fn new(services: Services, user: UserId, format: Format) -> Result<Self, Problem> {
+        let grant = services.alerts.grant(user, user, None).await?.ok_or_else(Problem::not_available)?;
+        let devices = services.tracking.export_devices(&grant).await?;
+        let names = services.alerts.names_of(user).await?;
+        Ok(Self { services, user, format, grant, devices, names, step: Step::Open, first_fix: true })
     }
 
     async fn open(&self) -> Result<(String, Option<Step>), Problem> {
@@ -316,7 +296,7 @@ impl Export {
         let next = found.last().filter(|_| found.len() == FIXES as usize).map(|f| f.fix.order());
         let text = match self.format {
             Format::Gpx => {
-                let name = self.names.get(&id).cloned().unwrap_or_else(|| id.to_string());
+                let name = self.names.device(id);
                 gpx::part(&found, after.is_none().then_some(name.as_str()), next.is_none())
             }
             Format::Json => {

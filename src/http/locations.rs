@@ -5,8 +5,7 @@ use super::auth::Distress;
 use super::body::{Body, LARGE};
 use super::docs::{NoToken, Unusable};
 use super::problem::Code;
-use crate::clock::Timestamp;
-use crate::geo::{Fix, FixRefusal, Note, Noted, RawFix, ReadFix, checked};
+use crate::geo::{Fix, FixRefusal, Note, Noted, RawFix, ReadFix, Terms, checked};
 use crate::services::Services;
 use crate::usecases::fixes as usecase;
 use axum::Json;
@@ -14,7 +13,6 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -51,8 +49,9 @@ struct FixesTaken {
 /// What was left out of a fix that is stored.
 #[derive(Clone, PartialEq, Debug, Serialize, utoipa::ToSchema)]
 struct Notes {
-    /// Its number.
-    seq: i64,
+    /// Its number; null if it has none.
+    #[schema(required = true)]
+    seq: Option<i64>,
     /// What, and why.
     notes: Vec<Note>,
 }
@@ -60,7 +59,7 @@ struct Notes {
 /// A fix that was not stored.
 #[derive(Clone, PartialEq, Debug, Serialize, utoipa::ToSchema)]
 struct Rejected {
-    /// Its number; null if it cannot be read.
+    /// Its number; null if it has none or it cannot be read.
     seq: Option<i64>,
     /// Why.
     #[schema(value_type = String)]
@@ -95,10 +94,11 @@ async fn send_fixes(
     }
     let retention = usecase::retention(&services, caller.user).await?;
     let now = services.clock.now();
-    let mut sorted = sort(&given.fixes, now, retention, false);
+    let terms = Terms { now, retention, at_any_time: false, may_lack_number: true };
+    let mut sorted = sort(&given.fixes, &terms);
     // Only who is refused something is looked up.
     if !sorted.rejected.is_empty() && usecase::any_time_until(&services, caller.user).await > Some(now) {
-        sorted = sort(&given.fixes, now, retention, true);
+        sorted = sort(&given.fixes, &Terms { at_any_time: true, ..terms });
     }
     let Sorted { fixes, duplicates, mut rejected, notes, retimed } = sorted;
     let sent = fixes.len();
@@ -106,7 +106,8 @@ async fn send_fixes(
     let (again, conflicts) = recorded.conflicts.into_iter().partition(|seq| retimed.contains(seq));
     recorded.conflicts = conflicts;
     recorded.duplicates.extend::<Vec<i64>>(again);
-    let conflict = |seq: &i64| Rejected { seq: Some(*seq), code: FixRefusal::SeqConflict.code() };
+    let conflict =
+        |seq: &i64| Rejected { seq: Some(*seq).filter(|seq| *seq > 0), code: FixRefusal::SeqConflict.code() };
     rejected.extend(recorded.conflicts.iter().map(conflict));
     for refused in &rejected {
         metrics::counter!("cima_fixes_rejected_total", "code" => refused.code).increment(1);
@@ -120,7 +121,7 @@ async fn send_fixes(
 }
 
 /// Reads and checks each fix; of one `seq` the first counts.
-fn sort(given: &[Box<RawValue>], now: Timestamp, retention: Duration, at_any_time: bool) -> Sorted {
+fn sort(given: &[Box<RawValue>], terms: &Terms) -> Sorted {
     let mut sorted = Sorted {
         fixes: Vec::with_capacity(given.len()),
         duplicates: 0,
@@ -131,7 +132,7 @@ fn sort(given: &[Box<RawValue>], now: Timestamp, retention: Duration, at_any_tim
     let (mut times, mut noted) = (HashMap::with_capacity(given.len()), Noted::default());
     for raw in given {
         let read = RawFix::read(raw.get()).map_err(|refusal| (refusal, raw.get()));
-        match checked(read, now, retention, at_any_time) {
+        match checked(read, terms) {
             Ok(ReadFix { fix, notes }) => match times.get(&fix.seq) {
                 None => {
                     times.insert(fix.seq, fix.fixed_at);
@@ -140,14 +141,14 @@ fn sort(given: &[Box<RawValue>], now: Timestamp, retention: Duration, at_any_tim
                     }
                     let notes = noted.news(notes);
                     if !notes.is_empty() {
-                        sorted.notes.push(Notes { seq: fix.seq, notes });
+                        sorted.notes.push(Notes { seq: fix.number(), notes });
                     }
                     sorted.fixes.push(fix);
                 }
                 Some(at) if *at == fix.fixed_at => sorted.duplicates += 1,
                 Some(_) => {
                     let code = FixRefusal::SeqConflict.code();
-                    sorted.rejected.push(Rejected { seq: Some(fix.seq), code });
+                    sorted.rejected.push(Rejected { seq: fix.number(), code });
                 }
             },
             Err(refusal) => {
@@ -163,12 +164,14 @@ fn sort(given: &[Box<RawValue>], now: Timestamp, retention: Duration, at_any_tim
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Timestamp;
 
     const NOW: Timestamp = Timestamp::from_unix_ms(1_800_000_000_000);
 
     fn sorted(fixes: &[&str]) -> Sorted {
         let raw: Vec<_> = fixes.iter().map(|f| RawValue::from_string((*f).to_owned()).unwrap()).collect();
-        sort(&raw, NOW, Duration::from_secs(86_400), false)
+        let retention = std::time::Duration::from_secs(86_400);
+        sort(&raw, &Terms { now: NOW, retention, at_any_time: false, may_lack_number: true })
     }
     fn fix(seq: i64, second: u32) -> String {
         format!(r#"{{"seq":{seq},"lat":1,"lon":2,"fixed_at":"2027-01-15T07:59:{second:02}Z"}}"#)

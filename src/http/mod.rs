@@ -23,9 +23,11 @@ mod me;
 mod middleware;
 mod page;
 mod people;
+mod pieces;
 mod problem;
 mod push;
 mod sessions;
+mod track;
 
 use problem::Problem;
 
@@ -86,6 +88,7 @@ fn routes(with_metrics: bool) -> OpenApiRouter<Services> {
         .merge(push::routes())
         .merge(links::routes())
         .merge(people::routes())
+        .merge(track::routes())
         .merge(emergencies::routes())
         .merge(check_ins::routes())
         .merge(alerts::routes())

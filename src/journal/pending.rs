@@ -2,8 +2,9 @@
 
 use crate::clock::Timestamp;
 use crate::id::DeviceId;
-use crate::tracking::{FixKey, NewFix, StoredFix};
+use crate::tracking::{Bounds, FixKey, NewFix, StoredFix, last_of};
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound::Excluded;
 use std::ops::RangeBounds;
 use std::sync::Arc;
 
@@ -104,13 +105,12 @@ impl Pending {
         heaps.filter_map(move |heap| heap.devices.get(&device))
     }
 
-    /// The device's fixes in a range of event order. Each heap's are in order; both together need not be.
-    pub(super) fn range(
-        &self,
-        device: DeviceId,
-        range: impl RangeBounds<FixKey> + Clone,
-    ) -> impl Iterator<Item = StoredFix> {
-        self.of(device).flat_map(move |of| of.fixes.range(range.clone())).map(|(_, fix)| stored(fix))
+    /// The device's fixes between two places. Each heap's are in order; both together need not be.
+    pub(super) fn between(&self, device: DeviceId, bounds: Bounds) -> impl Iterator<Item = StoredFix> {
+        let Bounds { low, high } = bounds;
+        // The tree panics at a range that ends before it begins; here that has nothing.
+        let heaps = self.of(device).filter(move |_| low < high);
+        heaps.flat_map(move |of| of.fixes.range((Excluded(low), Excluded(high)))).map(|(_, fix)| stored(fix))
     }
 
     /// The device's newest fix in a range of event order.
@@ -123,10 +123,14 @@ impl Pending {
         newest.max_by_key(|(place, _)| **place).map(|(_, fix)| stored(fix))
     }
 
-    /// The device's fix with the highest number.
+    /// What the device sent last: of its fixes with a number, and of those without one.
     pub(super) fn latest(&self, device: DeviceId) -> Option<StoredFix> {
-        let latest = self.of(device).flat_map(|of| of.fixes.iter());
-        latest.max_by_key(|((_, seq), _)| *seq).map(|(_, fix)| stored(fix))
+        let highest = |numbered: bool| {
+            let fixes = self.of(device).flat_map(|of| of.fixes.iter());
+            let fixes = fixes.filter(|((_, seq), _)| (*seq > 0) == numbered);
+            fixes.max_by_key(|((_, seq), _)| *seq).map(|(_, fix)| stored(fix))
+        };
+        last_of(highest(true).into_iter().chain(highest(false)))
     }
 
     /// The highest number that the device streamed; 0 if none.
@@ -137,7 +141,7 @@ impl Pending {
     /// The highest number of the device's; 0 if none.
     pub(super) fn highest(&self, device: DeviceId) -> i64 {
         let numbers = self.of(device).flat_map(|of| of.fixes.keys());
-        numbers.map(|(_, seq)| *seq).max().unwrap_or(0)
+        numbers.map(|(_, seq)| *seq).max().unwrap_or(0).max(0)
     }
 
     /// Puts the times of those numbers that are here where they are asked for.

@@ -6,20 +6,19 @@ use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::id::{DeviceId, EmergencyId};
 use crate::tracking::{
-    FixBatch, FixKey, FixStore, Incident, NewFix, StoredFix, TrailPart, TrailStore, event_order, first_of,
-    newest_of,
+    Bounds, FixBatch, FixKey, FixStore, Incident, NewFix, StoredFix, TrackPage, TrailPart, TrailStore,
+    event_order, last_of, newest_of,
 };
 use async_trait::async_trait;
-use std::ops::Bound::{Excluded, Included, Unbounded};
 
 /// The first of both, each once.
-fn merged(waiting: Vec<StoredFix>, stored: Vec<StoredFix>, limit: u32) -> Vec<StoredFix> {
+fn merged(waiting: Vec<StoredFix>, stored: Vec<StoredFix>, page: &TrackPage) -> Vec<StoredFix> {
     if waiting.is_empty() {
         return stored;
     }
     let mut all = stored;
     all.extend(waiting);
-    first_of(all, limit)
+    page.first_of(all)
 }
 
 #[async_trait]
@@ -62,7 +61,18 @@ impl FixStore for Journal {
     async fn latest(&self, device: DeviceId) -> Stored<Option<StoredFix>> {
         let waiting = self.pending().latest(device);
         let stored = self.inner.latest(device).await?;
-        Ok(stored.into_iter().chain(waiting).max_by_key(|found| found.fix.seq))
+        Ok(last_of(stored.into_iter().chain(waiting)))
+    }
+
+    async fn at(&self, device: DeviceId, times: &[Timestamp]) -> Stored<Vec<StoredFix>> {
+        let mut found: Vec<StoredFix> = {
+            let pending = self.pending();
+            times.iter().flat_map(|at| pending.between(device, Bounds::at(*at))).collect()
+        };
+        found.extend(self.inner.at(device, times).await?);
+        found.sort_by_key(event_order);
+        found.dedup_by_key(|fix| event_order(fix));
+        Ok(found)
     }
 
     async fn newest(&self, devices: &[DeviceId]) -> Stored<Option<StoredFix>> {
@@ -73,24 +83,13 @@ impl FixStore for Journal {
         Ok(newest_of(self.inner.newest(devices).await?.into_iter().chain(waiting)))
     }
 
-    async fn between(
-        &self,
-        devices: &[DeviceId],
-        from: Timestamp,
-        to: Timestamp,
-        after: Option<(Timestamp, DeviceId, i64)>,
-        limit: u32,
-    ) -> Stored<Vec<StoredFix>> {
-        if from >= to {
-            return Ok(Vec::new());
-        }
-        let mut waiting: Vec<StoredFix> = {
+    async fn page(&self, devices: &[DeviceId], page: TrackPage) -> Stored<Vec<StoredFix>> {
+        let waiting = {
             let pending = self.pending();
-            let range = (Included((from, i64::MIN)), Excluded((to, i64::MIN)));
-            devices.iter().flat_map(|device| pending.range(*device, range)).collect()
+            let of = |device: &DeviceId| pending.between(*device, page.bounds(*device));
+            devices.iter().flat_map(of).filter(|stored| page.is_recent(stored)).collect()
         };
-        waiting.retain(|fix| after.is_none_or(|after| event_order(fix) > after));
-        Ok(merged(waiting, self.inner.between(devices, from, to, after, limit).await?, limit))
+        Ok(merged(waiting, self.inner.page(devices, page).await?, &page))
     }
 
     async fn at_or_before(&self, device: DeviceId, at: FixKey) -> Stored<Option<StoredFix>> {
@@ -99,8 +98,9 @@ impl FixStore for Journal {
     }
 
     async fn after(&self, device: DeviceId, after: FixKey, limit: u32) -> Stored<Vec<StoredFix>> {
-        let waiting = self.pending().range(device, (Excluded(after), Unbounded)).collect();
-        Ok(merged(waiting, self.inner.after(device, after, limit).await?, limit))
+        let page = TrackPage::forwards(Some((after.0, device, after.1)), limit);
+        let waiting = self.pending().between(device, page.bounds(device)).collect();
+        Ok(merged(waiting, self.inner.after(device, after, limit).await?, &page))
     }
 }
 
@@ -114,16 +114,13 @@ impl TrailStore for Journal {
     async fn expire(&self, device: DeviceId, before: Timestamp, incidents: &[Incident]) -> Stored<u64> {
         self.inner.expire(device, before, incidents).await
     }
-    async fn trail_between(
+    async fn trail_page(
         &self,
         devices: &[DeviceId],
         parts: &[TrailPart],
-        from: Timestamp,
-        to: Timestamp,
-        after: Option<(Timestamp, DeviceId, i64)>,
-        limit: u32,
+        page: TrackPage,
     ) -> Stored<Vec<StoredFix>> {
-        self.inner.trail_between(devices, parts, from, to, after, limit).await
+        self.inner.trail_page(devices, parts, page).await
     }
     async fn newest_of_trail(&self, devices: &[DeviceId], parts: &[TrailPart]) -> Stored<Option<StoredFix>> {
         self.inner.newest_of_trail(devices, parts).await

@@ -9,6 +9,7 @@ use super::{postgres, sqlite, time};
 use crate::alerts::Lane;
 use crate::clock::Timestamp;
 use crate::error::{StoreError, Stored};
+use crate::id::UserId;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::{Query, QueryAs};
@@ -90,6 +91,15 @@ impl Database {
         match self {
             Self::Lite(db) => db.writer.begin(pool.into().lane()).await.map(Tx::Lite),
             Self::Pg(db) => db.begin(pool.into()).await.map(Tx::Pg),
+        }
+    }
+
+    /// Begins a transaction that keeps a person's account as it is until the commit, so that only one at a time changes what
+    /// they have; others may still refer to it. Where one writer has the store to itself there is nothing to lock.
+    pub(super) async fn begin_with(&self, pool: impl Into<Pool>, account: UserId) -> Stored<Tx<'_>> {
+        match self {
+            Self::Lite(_) => self.begin(pool).await,
+            Self::Pg(db) => db.begin_with(pool.into(), account).await.map(Tx::Pg),
         }
     }
 

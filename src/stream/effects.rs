@@ -91,6 +91,9 @@ impl Finder {
             Ask::Visibility { subject, watching, why } => {
                 Answer::Visibility { subject, why, grant: alerts.grant(user, subject, watching).await }
             }
+            Ask::Names(subject) => {
+                Answer::Names(subject, Box::new(positions::names(services, subject).await))
+            }
             Ask::Newest { grant, why } => {
                 let newest = alerts.newest_position(&grant).await;
                 Answer::Newest { grant, why, newest: newest.map(|found| found.map(Box::new)) }

@@ -95,5 +95,5 @@ async fn end(services: &Services, caller: Caller, end: End) -> Result<Accepted, 
     let with = if end.resolve { EndWith::Resolve } else { EndWith::Cancel };
     let id = end.emergency;
     let emergency = emergencies::end(services, caller, id, with, end.pin.as_deref()).await?;
-    Ok(Accepted { id, emergency, opened: false, copies: 1, copies_max: 1, notes: Vec::new() })
+    Ok(Accepted { id, emergency, opened: false, copies: 1, copies_max: 1, tells: None, notes: Vec::new() })
 }

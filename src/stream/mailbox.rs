@@ -4,7 +4,8 @@
 //! Other tasks of the node also read here how far a socket is, without disturbing it.
 
 use crate::bus::Sealed;
-use crate::id::{EmergencyId, SessionId, UserId};
+use crate::clock::Timestamp;
+use crate::id::{AlertId, EmergencyId, SessionId, UserId};
 use crate::tracking::Recorded;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -13,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Changed emergencies that are named; beyond, the socket looks at all it has part in.
+/// Changed emergencies, and alerts looked at, that are named; beyond, the socket looks at all emergencies it has part in.
 const NAMED: usize = 64;
 
 /// A frame of fixes that is on disk.
@@ -45,6 +46,8 @@ pub(super) struct Waiting {
     pub(super) emergencies: BTreeSet<EmergencyId>,
     /// The inbox got something.
     pub(super) inbox: bool,
+    /// These alerts were looked at.
+    pub(super) seen: Vec<(AlertId, Timestamp)>,
     /// Whose positions may no longer (or otherwise) be seen.
     pub(super) visibility: BTreeSet<UserId>,
     /// Frames of fixes that are on disk now.
@@ -108,6 +111,14 @@ impl Mailbox {
     }
     pub(super) fn inbox(&self) {
         self.put(|w| w.inbox = true);
+    }
+    /// An alert was looked at, on whatever device. More than are named show it when they are read.
+    pub(super) fn seen(&self, alert: AlertId, at: Timestamp) {
+        self.put(|w| {
+            if w.seen.len() < NAMED {
+                w.seen.push((alert, at));
+            }
+        });
     }
     pub(super) fn emergency(&self, id: EmergencyId) {
         self.put(|w| {

@@ -47,6 +47,7 @@ impl Registry {
                     self.each_of(*person, |s| s.mailbox.inbox());
                 }
             }
+            Event::Seen { user, alert, at } => self.each_of(*user, |s| s.mailbox.seen(*alert, *at)),
             Event::Emergency { id, people } => {
                 for person in people.iter() {
                     self.each_of(*person, |s| s.mailbox.emergency(*id));

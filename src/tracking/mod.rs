@@ -8,6 +8,7 @@
 //! `fences`, `ownership` (which node evaluates a device), `retention` and `zones` are folders of their own, each with its
 //! types, its use cases and what it needs stored.
 
+mod companion;
 mod elsewhere;
 mod evaluate;
 mod event_order;
@@ -24,8 +25,9 @@ mod store;
 mod tracker;
 mod zones;
 
+pub use companion::Companion;
 pub use evaluate::{Membership, crosses, evaluate};
-pub use event_order::{event_order, first_of, newest_of, page_start};
+pub use event_order::{Arrival, Bounds, Place, Reading, TrackPage, event_order, last_of, newest_of};
 pub use fences::{FenceIn, Fences, Geofence, Severity, Transition, Trigger, fault_of_name};
 pub use ownership::{FORGOTTEN_AFTER_S, FencingToken, Orphan, Owner, Ownership, OwnershipStore, Taken};
 pub use person::Person;

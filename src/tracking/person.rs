@@ -7,10 +7,9 @@
 //! seen: then the history is evaluated again from there, as soon as the fix is on disk.
 
 use super::rebuild::{Built, Rebuild};
-use super::service::SET_BACK;
 use super::zones::Around;
 use super::{
-    Crossing, FixKey, Owner, Position, Recorded, SinkMessage, StoredFix, Tracker, TransitionBatch,
+    Arrival, Crossing, FixKey, Owner, Position, Recorded, SinkMessage, StoredFix, Tracker, TransitionBatch,
     TransitionSink,
 };
 use crate::clock::Timestamp;
@@ -39,18 +38,9 @@ pub struct Person {
     /// `None` on a node that evaluates nothing.
     zones: Option<Arc<Around>>,
 }
-
-/// The fix that shows where a device is.
-#[derive(Clone, Copy)]
-struct Newest {
-    fixed_at: Timestamp,
-    seq: i64,
-    received_at: Timestamp,
-}
-
 pub(super) struct State {
     tracked: Option<DeviceId>,
-    newest: HashMap<DeviceId, Newest>,
+    newest: HashMap<DeviceId, Arrival>,
     mode: Mode,
     /// What the recorder has not yet written, in the order of arrival. Of all devices: any may become the tracked one.
     in_flight: VecDeque<(DeviceId, Arc<[Fix]>)>,
@@ -170,20 +160,31 @@ impl Person {
         fixes: &[Fix],
         now: Timestamp,
     ) -> Option<Position> {
-        // A phone counts on whatever its clock does.
+        // A phone counts on whatever its clock does; what it did not count is below that, in the order of its times.
         let newest = fixes.iter().max_by_key(|f| f.seq)?;
-        let this = Newest { fixed_at: newest.fixed_at, seq: newest.seq, received_at: now };
+        let stored = StoredFix { device, fix: newest.clone(), received_at: now };
+        let this = Arrival::of(&stored);
         let known = state.newest.entry(device).or_insert(this);
-        if known.seq > newest.seq {
+        if known.is_after(&this) {
             return None;
         }
-        let overtaken = newest.fixed_at < known.fixed_at && now < known.received_at + SET_BACK;
+        let overtaken = this.is_overtaken_by(known);
         if !overtaken {
             *known = this;
         }
-        let stored = StoredFix { device, fix: newest.clone(), received_at: now };
         let tracked = state.tracked == Some(device);
         Some(Position { user: self.user, tracked, overtaken, stored })
+    }
+
+    /// Devices of theirs that sent fixes here since then and are not the tracked one, each with that.
+    pub(super) fn others_that_send(&self, since: Timestamp) -> Vec<(UserId, DeviceId, DeviceId)> {
+        let state = self.lock();
+        let Some(tracked) = state.tracked else { return Vec::new() };
+        let lately = state.newest.iter().filter(|(_, last)| last.received_at() >= since);
+        lately
+            .filter(|(device, _)| **device != tracked)
+            .map(|(device, _)| (self.user, tracked, *device))
+            .collect()
     }
 
     /// The fixes are on disk. Those that were older than what the tracker has seen can be read now; those that the store

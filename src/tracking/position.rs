@@ -32,6 +32,9 @@ struct Inside<'a> {
     overtaken: bool,
     device: DeviceId,
     fix: Cow<'a, Fix>,
+    /// What identifies a fix that says no number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unnumbered: Option<i64>,
     received_at: Timestamp,
 }
 
@@ -61,6 +64,7 @@ impl Position {
             overtaken: self.overtaken,
             device: *device,
             fix: Cow::Borrowed(fix),
+            unnumbered: fix.number().is_none().then_some(fix.seq),
             received_at: *received_at,
         };
         // A checked fix is finite numbers only, which JSON can always carry; an empty seal would not open.
@@ -70,11 +74,10 @@ impl Position {
     /// The position in a seal. It still shows nothing without a grant.
     pub fn open(sealed: &Sealed) -> Option<Self> {
         let inside: Inside<'_> = serde_json::from_slice(sealed.bytes()).ok()?;
-        let stored = StoredFix {
-            device: inside.device,
-            fix: inside.fix.into_owned(),
-            received_at: inside.received_at,
-        };
+        let fix = inside.fix.into_owned();
+        let seq = inside.unnumbered.unwrap_or(fix.seq);
+        let stored =
+            StoredFix { device: inside.device, fix: Fix { seq, ..fix }, received_at: inside.received_at };
         let (user, tracked, overtaken) = (inside.user, inside.tracked, inside.overtaken);
         (inside.v == VERSION).then_some(Self { user, tracked, overtaken, stored })
     }
@@ -112,6 +115,13 @@ mod tests {
         let opened = Position::open(&Sealed::new(GOLDEN.into())).unwrap();
         assert!(opened.user == position().user && opened.tracked);
         assert!(opened.stored == position().stored);
+    }
+
+    #[test]
+    fn a_fix_without_a_number_comes_through_as_it_is() {
+        let mut position = position();
+        position.stored.fix.seq = -5;
+        assert!(Position::open(&position.seal()).unwrap().stored == position.stored);
     }
 
     #[test]

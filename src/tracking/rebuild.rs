@@ -23,7 +23,7 @@ const PAGE: u32 = 2_000;
 pub(super) const MAX_FENCES: u32 = 200;
 
 /// Before every fix.
-const BEGINNING: FixKey = (Timestamp::from_unix_ms(i64::MIN), 0);
+const BEGINNING: FixKey = (Timestamp::from_unix_ms(i64::MIN), i64::MIN);
 
 /// Somebody whose tracker is to be built.
 pub struct Rebuild(pub(super) Arc<Person>);

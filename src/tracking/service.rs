@@ -1,11 +1,12 @@
 //! The service of tracking: takes fixes from the transports, keeps the people whose fixes come in, answers where they
 //! are.
 
+use super::event_order::SET_BACK;
 use super::person::Person;
 use super::rebuild::{Builder, Rebuild};
 use super::zones::{Around, Windows, follow};
 use super::{
-    Fences, FixKey, FixStore, Kept, Receipt, Recorded, Recorder, StoredFix, TrackingError, TrackingStore,
+    Fences, FixKey, FixStore, Kept, Receipt, Recorded, Recorder, StoredFix, TrackPage, TrackingStore,
     TransitionSink, ZoneSink, ZoneStore, newest_of,
 };
 use crate::bus::{Bus, Event};
@@ -40,12 +41,6 @@ const LIVES: Duration = Duration::from_secs(5);
 const ORPHANS: u32 = 256;
 /// How long somebody is kept in memory whose stream has stopped, until what was found is decided.
 const LINGER: Duration = Duration::from_secs(30);
-
-/// A tracked device that sent nothing for so long is not the one that its person has with them, if another one sends.
-const LEFT_BEHIND: Duration = Duration::from_secs(24 * 3600);
-
-/// A device that has sent older fixes only for so long has set its clock back; before, they are late ones.
-pub(super) const SET_BACK: Duration = Duration::from_secs(10);
 
 /// What is set aside here.
 const UNIT: &str = "tracker";
@@ -443,36 +438,45 @@ impl Tracking {
         Ok(last)
     }
 
-    /// Whether a device that sent fixes once has sent none for a day: its person has another one with them.
-    ///
-    /// # Errors
-    /// When the store failed.
-    pub async fn is_left_behind(&self, device: DeviceId) -> Stored<bool> {
-        let latest = self.fixes.latest(device).await?;
-        Ok(latest.is_some_and(|fix| fix.received_at < self.clock.now() - LEFT_BEHIND))
-    }
-
-    /// The part of a track that a grant covers, in event order.
+    /// A page of the part of a track that a grant covers: of one device, or of all that it covers.
     ///
     /// # Errors
     /// When the store failed.
     pub async fn track(
         &self,
         grant: &Grant,
-        from: Timestamp,
-        to: Timestamp,
-        after: Option<(Timestamp, DeviceId, i64)>,
-        limit: u32,
-    ) -> Result<Vec<StoredFix>, TrackingError> {
-        let from = grant.trail_from().map_or(from, |covered| covered.max(from));
-        let devices = self.covered_devices(grant).await?;
-        if devices.is_empty() || from >= to {
-            return Ok(Vec::new());
+        of: Option<DeviceId>,
+        page: TrackPage,
+    ) -> Stored<Vec<StoredFix>> {
+        let since = grant.trail_from().unwrap_or(page.since);
+        let mut devices = self.covered_devices(grant).await?;
+        devices.retain(|device| of.is_none_or(|of| of == *device));
+        let mut found = Vec::new();
+        for device in devices {
+            let from = (since - self.lag(grant, device, since).await?).max(page.from);
+            if from < page.to {
+                found.extend(self.merged(grant, &[device], TrackPage { from, since, ..page }).await?);
+            }
         }
-        Ok(self.merged(grant, &devices, from, to, after, limit).await?)
+        Ok(page.first_of(found))
     }
 
-    async fn covered_devices(&self, grant: &Grant) -> Stored<Vec<DeviceId>> {
+    /// By how much the clock of a device was slow when it sent its last fix, if that was since then, or how late it sent it: in an
+    /// emergency what it takes is to be seen all the same. Of what it took before that fix, as its clock has it, no more is
+    /// covered than of any other.
+    async fn lag(&self, grant: &Grant, device: DeviceId, since: Timestamp) -> Stored<Duration> {
+        if !matches!(grant.basis(), Basis::Emergency(_)) {
+            return Ok(Duration::ZERO);
+        }
+        let last = self.fixes.latest(device).await?.filter(|last| last.received_at >= since);
+        Ok(last.map_or(Duration::ZERO, |last| last.received_at.since(last.fix.fixed_at)))
+    }
+
+    /// The devices whose track a grant covers, the tracked one first.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub async fn covered_devices(&self, grant: &Grant) -> Stored<Vec<DeviceId>> {
         match grant.basis() {
             Basis::LiveLocation => {
                 Ok(self.store.tracked_device(grant.subject()).await?.into_iter().collect())
@@ -487,6 +491,14 @@ impl Tracking {
     /// When the store failed.
     pub async fn last_seq(&self, device: DeviceId) -> Stored<i64> {
         self.fixes.last_seq(device).await
+    }
+
+    /// What is stored of the device that was taken at one of these times.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub async fn taken_at(&self, device: DeviceId, times: &[Timestamp]) -> Stored<Vec<Fix>> {
+        Ok(self.fixes.at(device, times).await?.into_iter().map(|stored| stored.fix).collect())
     }
 
     /// The fences a person is in.

@@ -3,7 +3,7 @@
 //! Two stores: [`TrackingStore`] keeps fences and their states beside alerts; [`FixStore`] keeps fixes in a file
 //! (or table) of their own, so that a flood of fixes is never in front of an alarm.
 
-use super::{Geofence, Membership, OwnershipStore, RetentionStore, TrailStore, Transition};
+use super::{Geofence, Membership, OwnershipStore, RetentionStore, TrackPage, TrailStore, Transition};
 use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::geo::Fix;
@@ -159,18 +159,13 @@ pub trait FixStore: TrailStore {
     async fn last_seq(&self, device: DeviceId) -> Stored<i64>;
     /// The newest fix of any of the devices, by (`fixed_at`, `seq`).
     async fn newest(&self, devices: &[DeviceId]) -> Stored<Option<StoredFix>>;
-    /// The fix of the device with the highest number: what it sent last by its own count. A phone whose clock was set back goes
-    /// on counting.
+    /// Fixes of the device that were taken at one of these times.
+    async fn at(&self, device: DeviceId, times: &[Timestamp]) -> Stored<Vec<StoredFix>>;
+    /// What the device sent last: the fix with the highest number, or the newest without one, by [`Arrival`](super::Arrival). A
+    /// phone whose clock was set back goes on counting.
     async fn latest(&self, device: DeviceId) -> Stored<Option<StoredFix>>;
-    /// Fixes of the devices with `from <= fixed_at < to` and after the position `after`, in event order, at most `limit`.
-    async fn between(
-        &self,
-        devices: &[DeviceId],
-        from: Timestamp,
-        to: Timestamp,
-        after: Option<(Timestamp, DeviceId, i64)>,
-        limit: u32,
-    ) -> Stored<Vec<StoredFix>>;
+    /// A page of the devices' track.
+    async fn page(&self, devices: &[DeviceId], page: TrackPage) -> Stored<Vec<StoredFix>>;
     /// The newest fix of one device at or before `at` in event order.
     async fn at_or_before(&self, device: DeviceId, at: (Timestamp, i64)) -> Stored<Option<StoredFix>>;
     /// Fixes of one device after `after` in event order, at most `limit`: what a build reads.

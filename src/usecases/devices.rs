@@ -1,10 +1,19 @@
 //! A person's devices: which one drives the fences, and how each is reached.
 
 use super::Refusal;
+use crate::error::Stored;
 use crate::id::{DeviceId, UserId};
 use crate::identity::{Caller, Device, SessionTokens, SignIn};
 use crate::push::{Channel, EndpointIn, EndpointView};
+use crate::runtime::{Pace, Tasks};
 use crate::services::Services;
+use crate::tracking::Companion;
+use std::time::Duration;
+
+/// Between looks at devices that stream and are not tracked.
+const CONSIDERED: Duration = Duration::from_secs(300);
+/// Of them in one look.
+const AT_ONCE: usize = 1_000;
 
 /// Says whether a device drives the caller's fences; tracking goes on with the one that does now.
 ///
@@ -44,6 +53,48 @@ pub(super) async fn follow(services: &Services, user: UserId, device: DeviceId) 
         Ok(_) => services.tracking.tracked_changed(user, Some(device)),
         Err(error) => tracing::warn!(%error, %device, "a device could not be made the tracked one"),
     }
+}
+
+/// Looks whether somebody is with another device than the tracked one, which is what drives their fences and what contacts are
+/// shown. The one that is tracked after it. Where it cannot be told, they are asked, once a day.
+///
+/// # Errors
+/// When the store failed.
+pub(super) async fn consider(
+    services: &Services,
+    user: UserId,
+    tracked: DeviceId,
+    other: DeviceId,
+) -> Stored<DeviceId> {
+    let template = match services.tracking.companion(tracked, other).await? {
+        Companion::Tracked => return Ok(tracked),
+        Companion::Other => {
+            tracing::info!(from = %tracked, to = %other, "another device is tracked: the one that sends");
+            follow(services, user, other).await;
+            "device.followed"
+        }
+        Companion::Unclear => "device.which",
+    };
+    // It is decided all the same if it cannot be told.
+    if let Err(error) = services.alerts.announce_device(user, other, template).await {
+        tracing::warn!(%error, template, "a person was not told of their devices");
+    }
+    Ok(if template == "device.followed" { other } else { tracked })
+}
+
+/// Looks now and then at the devices that stream here and are not tracked.
+pub fn start_considering(services: &Services, tasks: &Tasks) {
+    let services = services.clone();
+    tasks.every("companions", Pace::of(CONSIDERED).later(), move || {
+        let services = services.clone();
+        async move {
+            for (user, tracked, other) in services.tracking.others_that_send(AT_ONCE) {
+                if let Err(error) = consider(&services, user, tracked, other).await {
+                    tracing::warn!(%error, "which device somebody has with them could not be looked at");
+                }
+            }
+        }
+    });
 }
 
 /// Removes a device of the caller's. If it drove their fences, none does now.

@@ -85,6 +85,15 @@ pub async fn end(
     Ok(services.alerts.end(caller.user, id, with, manner).await?)
 }
 
+/// The caller's own emergency after its end, with what people are called.
+pub async fn shown_ended(services: &Services, emergency: &Emergency, caller: Caller) -> EmergencyView {
+    let view = shown(emergency, caller);
+    match caller.session() {
+        Some(_) => services.alerts.named_one(view).await,
+        None => view,
+    }
+}
+
 /// The caller's own emergency as an answer to a change of it. A distress token reads nothing: neither who is on it nor what
 /// another device said.
 pub fn shown(emergency: &Emergency, caller: Caller) -> EmergencyView {

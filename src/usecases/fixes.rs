@@ -39,12 +39,8 @@ pub async fn any_time_until(services: &Services, user: UserId) -> Option<Timesta
 /// When the store failed.
 pub async fn attach(services: &Services, caller: Caller) -> Result<Ingest, IdentityError> {
     let mut tracked = services.identity.ensure_tracked(caller.user, caller.device).await?;
-    if let Some(other) = tracked.filter(|tracked| *tracked != caller.device)
-        && services.tracking.is_left_behind(other).await?
-    {
-        tracing::info!(from = %other, to = %caller.device, "the tracked device was silent for a day; the one that sends is");
-        devices::follow(services, caller.user, caller.device).await;
-        tracked = Some(caller.device);
+    if let Some(other) = tracked.filter(|tracked| *tracked != caller.device) {
+        tracked = Some(devices::consider(services, caller.user, other, caller.device).await?);
     }
     Ok(services.tracking.attach(caller.user, caller.device, tracked))
 }
@@ -56,6 +52,10 @@ pub async fn attach(services: &Services, caller: Caller) -> Result<Ingest, Ident
 pub async fn store(services: &Services, caller: Caller, fixes: Vec<Fix>) -> Result<Recorded, Refusal> {
     if fixes.is_empty() {
         return Ok(Recorded::default());
+    }
+    let (fixes, again) = told_apart(services, caller, fixes).await?;
+    if fixes.is_empty() {
+        return Ok(Recorded { duplicates: again, ..Recorded::default() });
     }
     let way_in = attach(services, caller).await?;
     let (receipt, on_disk) = oneshot::channel();
@@ -69,5 +69,31 @@ pub async fn store(services: &Services, caller: Caller, fixes: Vec<Fix>) -> Resu
     };
     let recorded = timeout(STORED_WITHIN, stored).await.ok().flatten();
     services.tracking.keep_for(way_in, LINGER);
-    Ok(recorded.ok_or(TrackingError::Busy)?)
+    let mut recorded = recorded.ok_or(TrackingError::Busy)?;
+    recorded.duplicates.extend(again);
+    Ok(recorded)
+}
+
+/// Those that are to be stored, and the numbers of those that came before under a number of their phone's: of a fix without one,
+/// the same time and place are the same fix.
+async fn told_apart(
+    services: &Services,
+    caller: Caller,
+    mut fixes: Vec<Fix>,
+) -> Result<(Vec<Fix>, Vec<i64>), Refusal> {
+    let times: Vec<Timestamp> =
+        fixes.iter().filter(|fix| fix.number().is_none()).map(|fix| fix.fixed_at).collect();
+    if times.is_empty() {
+        return Ok((fixes, Vec::new()));
+    }
+    let known = services.tracking.taken_at(caller.device, &times).await?;
+    let is_known = |fix: &Fix| {
+        fix.number().is_none()
+            && known.iter().any(|known| {
+                known.number().is_some() && known.fixed_at == fix.fixed_at && known.point == fix.point
+            })
+    };
+    let again = fixes.iter().filter(|fix| is_known(fix)).map(|fix| fix.seq).collect();
+    fixes.retain(|fix| !is_known(fix));
+    Ok((fixes, again))
 }

@@ -1,15 +1,17 @@
 //! Where somebody is, to somebody else: granted now, and written down as disclosed before it is returned.
 
 use super::Refusal;
-use crate::clock::Timestamp;
+use crate::alerts::Names;
 use crate::error::Stored;
 use crate::id::{DeviceId, GeofenceId, UserId};
 use crate::services::Services;
-use crate::tracking::StoredFix;
+use crate::tracking::{StoredFix, TrackPage};
 use crate::trust::{Grant, TrustError};
+use std::time::Duration;
+use tokio::time::timeout;
 
-/// Where to go on in a track: after the fix with this time, device and number.
-pub type TrackCursor = (Timestamp, DeviceId, i64);
+/// For the names beside a position.
+const NAMES: Duration = Duration::from_millis(500);
 
 /// The proof that `viewer` may see `subject` now.
 async fn grant(services: &Services, viewer: UserId, subject: UserId) -> Result<Grant, Refusal> {
@@ -24,7 +26,7 @@ pub async fn disclose(services: &Services, grant: &Grant, fixes: u64) -> Stored<
     services.trust.ledger().record(grant, fixes).await
 }
 
-/// The newest fix of somebody, and the grant it is shown for.
+/// The newest fix of somebody, the grant it is shown for, and what they and their devices are called.
 ///
 /// # Errors
 /// [`TrustError::NotAvailable`] whatever the reason not to show it, or when the store failed.
@@ -32,14 +34,26 @@ pub async fn newest(
     services: &Services,
     viewer: UserId,
     subject: UserId,
-) -> Result<(Grant, StoredFix), Refusal> {
+) -> Result<(Grant, StoredFix, Names), Refusal> {
     let grant = grant(services, viewer, subject).await?;
     let newest = services.alerts.newest_position(&grant).await?.ok_or(TrustError::NotAvailable)?;
     disclose(services, &grant, 1).await?;
-    Ok((grant, newest))
+    Ok((grant, newest, names(services, subject).await))
 }
 
-/// A page of the track of somebody, oldest first, as far as the grant covers it; and whether there is more.
+/// What somebody and their devices are called. A position waits no longer for it, and is shown without it.
+pub async fn names(services: &Services, subject: UserId) -> Names {
+    match timeout(NAMES, services.alerts.names_of(subject)).await {
+        Ok(Ok(names)) => names,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "names cannot be read; a position is shown without them");
+            Names::default()
+        }
+        Err(_) => Names::default(),
+    }
+}
+
+/// A page of the track of somebody, of one device or of all, as far as the grant covers it; and whether there is more.
 ///
 /// # Errors
 /// [`TrustError::NotAvailable`] whatever the reason not to show it, or when the store failed.
@@ -47,18 +61,34 @@ pub async fn track(
     services: &Services,
     viewer: UserId,
     subject: UserId,
-    (from, to): (Timestamp, Timestamp),
-    after: Option<TrackCursor>,
-    limit: u32,
+    of: Option<DeviceId>,
+    page: TrackPage,
 ) -> Result<(Vec<StoredFix>, bool), Refusal> {
     let grant = grant(services, viewer, subject).await?;
-    let mut found = services.tracking.track(&grant, from, to, after, limit + 1).await?;
-    let more = found.len() > limit as usize;
-    found.truncate(limit as usize);
+    let one_more = TrackPage { limit: page.limit + 1, ..page };
+    let mut found = services.tracking.track(&grant, of, one_more).await?;
+    let more = found.len() > page.limit as usize;
+    found.truncate(page.limit as usize);
     if !found.is_empty() {
         disclose(services, &grant, found.len() as u64).await?;
     }
     Ok((found, more))
+}
+
+/// The devices of somebody whose track may be seen, the tracked one first, with their names.
+///
+/// # Errors
+/// [`TrustError::NotAvailable`] whatever the reason not to show them, or when the store failed.
+pub async fn covered_devices(
+    services: &Services,
+    viewer: UserId,
+    subject: UserId,
+) -> Result<Vec<(DeviceId, String)>, Refusal> {
+    let grant = grant(services, viewer, subject).await?;
+    let devices = services.tracking.covered_devices(&grant).await?;
+    let names = services.alerts.names_of(subject).await?;
+    let named = |device: DeviceId| (device, names.device(device));
+    Ok(devices.into_iter().map(named).collect())
 }
 
 /// The fences that somebody is in now.

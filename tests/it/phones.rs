@@ -297,3 +297,20 @@ async fn what_was_seen_on_one_phone_is_known_on_the_other() {
     let known = inbox["items"].as_array().unwrap().iter().find(|a| a["id"] == alert["id"]).unwrap().clone();
     assert!(known["seen_at"].is_string(), "{known}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_trail_of_a_phone_whose_clock_is_slow_is_seen() {
+    let node = TestNode::start().await;
+    let (ada, bo, _) = node.pair(&SCOPES).await;
+    let slow = |seconds: u64| node.now() - Duration::from_secs(3_600) - Duration::from_secs(seconds);
+    let mut phone = ada.stream().await;
+    // The day before is nobody's business, whatever the clock says.
+    let day_before = node.now() - Duration::from_secs(86_000);
+    send_acked(&mut phone, &[fix(1, 48.0, ROAD.1, day_before), fix(2, 48.1, ROAD.1, slow(30))]).await;
+    ada.raise().await;
+    send_acked(&mut phone, &[fix(3, 48.3, ROAD.1, slow(20)), fix(4, 48.4, ROAD.1, slow(10))]).await;
+    let trail = bo.get(&format!("/v1/people/{}/track", ada.id())).await.body;
+    let seqs: Vec<&Value> =
+        trail["features"].as_array().unwrap().iter().map(|f| &f["properties"]["seq"]).collect();
+    assert_eq!(seqs, [2, 3, 4]);
+}

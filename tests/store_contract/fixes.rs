@@ -2,9 +2,9 @@
 
 use crate::world::{fix, new_fix};
 use crate::{T0, World, after, id};
-use cima::geo::{Fix, MAX_SEQ};
+use cima::geo::{Fix, MAX_SEQ, unnumbered};
 use cima::id::DeviceId;
-use cima::tracking::{FixBatch, NewFix, StoredFix};
+use cima::tracking::{FixBatch, NewFix, Reading, StoredFix, TrackPage, event_order};
 
 fn device() -> DeviceId {
     DeviceId(id())
@@ -127,21 +127,66 @@ pub(crate) async fn pages_go_through_all_devices_in_event_order(w: &World) {
     let mut expected: Vec<StoredFix> =
         all.iter().filter(|f| (from..to).contains(&f.fix.fixed_at)).map(kept).collect();
     expected.sort_by_key(|s| (s.fix.fixed_at, s.device, s.fix.seq));
-    for limit in [1, 4, 1_000] {
-        let mut seen: Vec<StoredFix> = Vec::new();
-        loop {
-            let after = seen.last().map(|s| (s.fix.fixed_at, s.device, s.fix.seq));
-            let page = w.fixes.between(&phones, from, to, after, limit).await.unwrap();
-            assert!(page.len() <= limit as usize);
-            if page.is_empty() {
-                break;
+    for reading in [Reading::Forwards, Reading::Backwards] {
+        for limit in [1, 4, 1_000] {
+            let mut seen: Vec<StoredFix> = Vec::new();
+            loop {
+                let page = TrackPage::between(from, to, seen.last().map(event_order), limit);
+                let page = TrackPage { reading, ..page };
+                let page = w.fixes.page(&phones, page).await.unwrap();
+                assert!(page.len() <= limit as usize);
+                if page.is_empty() {
+                    break;
+                }
+                seen.extend(page);
             }
-            seen.extend(page);
+            assert_eq!(seen, expected, "{limit} a page, {reading:?}");
         }
-        assert_eq!(seen, expected, "{limit} a page");
+        expected.reverse();
     }
-    assert!(w.fixes.between(&phones, to, from, None, 10).await.unwrap().is_empty());
-    assert!(w.fixes.between(&[], from, to, None, 10).await.unwrap().is_empty());
+    let page = TrackPage::between(from, to, None, 10);
+    let empty = TrackPage { from: to, to: from, ..page };
+    assert!(w.fixes.page(&phones, empty).await.unwrap().is_empty());
+    assert!(w.fixes.page(&[], page).await.unwrap().is_empty());
+}
+
+pub(crate) async fn a_page_may_begin_where_something_was_received(w: &World) {
+    let phone = device();
+    // Slow by an hour, and one that came late.
+    let received =
+        |n: i64, taken: u64, at: u64| NewFix { received_at: after(at), ..new_fix(phone, n, after(taken)) };
+    let group = [received(1, 5_000, 8_600), received(2, 5_001, 5_002), received(3, 9_000, 9_000)];
+    w.fixes.record(&group).await.unwrap();
+    let page = TrackPage { since: after(8_000), ..TrackPage::forwards(None, 10) };
+    let seqs = |found: Vec<StoredFix>| found.into_iter().map(|s| s.fix.seq).collect::<Vec<_>>();
+    assert_eq!(seqs(w.fixes.page(&[phone], page).await.unwrap()), [1, 3]);
+    let backwards = TrackPage { reading: Reading::Backwards, ..page };
+    assert_eq!(seqs(w.fixes.page(&[phone], backwards).await.unwrap()), [3, 1]);
+}
+
+pub(crate) async fn a_fix_without_a_number_is_kept_like_any_other(w: &World) {
+    let phone = device();
+    let fix = |at: u64| {
+        let numbered = new_fix(phone, 1, after(at));
+        let seq = unnumbered(numbered.fix.fixed_at, numbered.fix.point, "");
+        NewFix { fix: Fix { seq, ..numbered.fix }, ..numbered }
+    };
+    let (first, second) = (fix(10), fix(20));
+    let none = FixBatch::default();
+    assert_eq!(w.fixes.record(&[second.clone(), first.clone()]).await.unwrap(), none);
+    let again = FixBatch { duplicates: vec![0], ..FixBatch::default() };
+    assert_eq!(w.fixes.record(std::slice::from_ref(&first)).await.unwrap(), again);
+    assert_eq!(w.fixes.last_seq(phone).await.unwrap(), 0, "it has no number to go on from");
+    assert_eq!(w.fixes.latest(phone).await.unwrap(), Some(kept(&second)));
+    assert_eq!(w.fixes.at(phone, &[after(10), after(11)]).await.unwrap(), [kept(&first)]);
+    let all = w.fixes.page(&[phone], TrackPage::forwards(None, 10)).await.unwrap();
+    assert_eq!(all, [kept(&first), kept(&second)]);
+    // Beside numbers, the later by its time is the last.
+    w.fixes.record(&[new_fix(phone, 7, after(15))]).await.unwrap();
+    assert_eq!(w.fixes.latest(phone).await.unwrap(), Some(kept(&second)));
+    w.fixes.record(&[new_fix(phone, 8, after(25))]).await.unwrap();
+    assert_eq!(w.fixes.latest(phone).await.unwrap().map(|s| s.fix.seq), Some(8));
+    assert_eq!(w.fixes.last_seq(phone).await.unwrap(), 8);
 }
 
 pub(crate) async fn after_is_in_event_order(w: &World) {

@@ -9,7 +9,9 @@ use cima::alerts::{
 use cima::clock::Timestamp;
 use cima::id::{CheckInId, DeviceId, EmergencyId, NodeId, TransitionId, UserId};
 use cima::identity::AccountPatch;
-use cima::tracking::{Geofence, Incident, NewFix, StoredFix, TrailPart, Transition, Trigger};
+use cima::tracking::{
+    Geofence, Incident, NewFix, Reading, StoredFix, TrackPage, TrailPart, Transition, Trigger, event_order,
+};
 use cima::trust::{Disclosed, DisclosureKey};
 use std::time::Duration;
 
@@ -30,7 +32,7 @@ fn seqs(fixes: &[StoredFix]) -> Vec<i64> {
 }
 
 async fn trail(w: &World, device: DeviceId, parts: &[TrailPart]) -> Vec<i64> {
-    seqs(&w.fixes.trail_between(&[device], parts, BEGINNING, EVER, None, 100_000).await.unwrap())
+    seqs(&w.fixes.trail_page(&[device], parts, TrackPage::forwards(None, 100_000)).await.unwrap())
 }
 
 async fn expire_all(w: &World, device: DeviceId, before: Timestamp, incidents: &[Incident]) -> u64 {
@@ -74,20 +76,21 @@ pub(crate) async fn old_fixes_go_and_incidents_keep_their_part(w: &World) {
     assert_eq!(w.fixes.newest_of_trail(&[phone], &[]).await.unwrap(), None);
 
     // In pages, with bounds, as fixes are read.
-    let (mut paged, mut place) = (Vec::new(), None);
-    loop {
-        let page = w
-            .fixes
-            .trail_between(&[phone, other], &both, after(200), after(1_201), place, 300)
-            .await
-            .unwrap();
-        paged.extend(seqs(&page));
-        match page.last() {
-            Some(last) if page.len() == 300 => place = Some((last.fix.fixed_at, phone, last.fix.seq)),
-            _ => break,
+    let mut wanted: Vec<i64> = (200..=1_200).collect();
+    for reading in [Reading::Forwards, Reading::Backwards] {
+        let (mut paged, mut place) = (Vec::new(), None);
+        loop {
+            let page = TrackPage { reading, ..TrackPage::between(after(200), after(1_201), place, 300) };
+            let page = w.fixes.trail_page(&[phone, other], &both, page).await.unwrap();
+            paged.extend(seqs(&page));
+            match page.last() {
+                Some(last) if page.len() == 300 => place = Some(event_order(last)),
+                _ => break,
+            }
         }
+        assert_eq!(paged, wanted, "{reading:?}");
+        wanted.reverse();
     }
-    assert_eq!(paged, (200..=1_200).collect::<Vec<i64>>());
 
     assert_eq!(w.fixes.drop_trail(incidents[0].emergency).await.unwrap(), 1_101);
     assert_eq!(trail(w, phone, &both).await, (1_100..=1_300).collect::<Vec<i64>>());

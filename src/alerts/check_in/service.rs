@@ -1,7 +1,7 @@
 //! The check-ins of a person: set, completed, deleted; reminded of and fired by the timers.
 
 use super::{CheckIn, CheckInCreated, CheckInCursor, CheckInDue, CheckInState, Fired};
-use crate::alerts::emergency::{coalesce, drafts, word_as_missed};
+use crate::alerts::emergency::{drafts, word_as_missed};
 use crate::alerts::{
     AlertDraft, AlertError, AlertKind, Alerts, Change, Command, Emergency, Lane, Next, Raised,
 };
@@ -221,7 +221,6 @@ impl CheckIns<'_> {
 
     /// Raises the emergency of a missed check-in, or joins the open one: with the miss, or not at all.
     async fn miss(&self, check_in: &CheckIn, now: Timestamp) -> Stored<Result<(), AlertError>> {
-        let coalesced = self.0.openings_exceeded(check_in.subject, now).await;
         let mut id = check_in.raises_as();
         let mut open: Option<Emergency> = None;
         for _ in 0..TRIES {
@@ -231,9 +230,6 @@ impl CheckIns<'_> {
             let Some(missed) = check_in.miss(next.emergency.id) else { return Ok(Ok(())) };
             let mut told = drafts(&next.emergency, &next.notices, None, now);
             word_as_missed(&mut told, check_in);
-            if coalesced && joined.is_none() {
-                told.iter_mut().for_each(coalesce);
-            }
             let change = Change { emergency: &next.emergency, joined, alerts: &told };
             match self.0.store.fire_check_in(&missed, change).await? {
                 Fired::Stored(committed) => {

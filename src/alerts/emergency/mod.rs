@@ -19,8 +19,8 @@ pub use life::LIFETIME;
 pub use machine::{Command, Next, Notice};
 pub(super) use notices::{drafts, word_as_missed};
 pub use raise::{Raise, RaiseIn};
-pub use service::Accepted;
-pub(super) use service::coalesce;
+pub(super) use service::change_event;
+pub use service::{Accepted, OPENINGS_AN_HOUR};
 pub use view::{ClaimView, DeliveryView, EmergencyView, contact_view, subject_view};
 
 use crate::clock::Timestamp;

@@ -101,7 +101,9 @@ impl Raise {
             Ok(read) => {
                 fix_is_numbered = read.numbered;
                 notes.extend(read.notes);
-                Some(read.fix)
+                // Whatever the device sends afterwards is newer than one that has no number.
+                let seq = if read.numbered { read.fix.seq } else { 1 };
+                Some(Fix { seq, ..read.fix })
             }
             Err(refusal) => {
                 notes.push(Note::of("fix", refusal.code()));

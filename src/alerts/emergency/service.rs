@@ -8,12 +8,12 @@ use super::{
 use crate::alerts::{AlertDraft, AlertError, AlertKind, Alerts, Committed, Lane, Party, Raised};
 use crate::bus::Event;
 use crate::clock::Timestamp;
-use crate::error::{Fault, StoreError};
+use crate::error::{Fault, StoreError, Stored};
 use crate::geo::Note;
 use crate::id::{AlertId, DeviceId, EmergencyId, UserId, derived};
 use crate::runtime::{Backoff, Reached};
 use crate::tracking::Severity;
-use crate::trust::LinkRole;
+use crate::trust::{LinkRole, TrustLink};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -25,10 +25,7 @@ const CONTENDED: Duration = Duration::from_secs(10);
 /// Between those tries, at first and at most.
 const APART: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
 /// Openings of one person in an hour that are each told on their own.
-const OPENINGS_AN_HOUR: u32 = 5;
-
-/// For counting them; a raise waits no longer for that.
-const COUNTING: Duration = Duration::from_millis(100);
+pub const OPENINGS_AN_HOUR: u32 = 5;
 
 /// The answer to a raise.
 #[derive(Clone, PartialEq, Debug)]
@@ -43,8 +40,17 @@ pub struct Accepted {
     pub copies: u8,
     /// Durable copies there can be.
     pub copies_max: u8,
+    /// How many contacts are told of it, or will be after its countdown; none if they could not be read.
+    pub tells: Option<u32>,
     /// What of the raise could not be used.
     pub notes: Vec<Note>,
+}
+
+/// What became of a change.
+struct Changed {
+    emergency: Emergency,
+    /// Contacts who have part in it.
+    contacts: Option<u32>,
 }
 
 impl Alerts {
@@ -61,12 +67,19 @@ impl Alerts {
         read_at: Instant,
     ) -> Result<Accepted, AlertError> {
         let id = raise.id.unwrap_or_else(|| EmergencyId::fresh(&self.clock));
-        let accepted =
-            |emergency, opened, notes| Accepted { id, emergency, opened, copies: 1, copies_max: 1, notes };
+        let accepted = |emergency: Emergency, opened, tells: Option<u32>, notes| Accepted {
+            id,
+            opened,
+            copies: 1,
+            copies_max: 1,
+            // An end under duress is an end: who is told afterwards is not said.
+            tells: tells.filter(|_| emergency.takes_joins()),
+            emergency,
+            notes,
+        };
         let now = self.clock.now();
         let mut own_id = id;
         let mut notes = raise.notes;
-        let coalesced = self.openings_exceeded(subject, now).await;
         let (deadline, mut backoff) = (Instant::now() + CONTENDED, Backoff::between(APART.0, APART.1));
         while Instant::now() < deadline {
             let opening = Opening {
@@ -79,28 +92,23 @@ impl Alerts {
                 countdown: raise.countdown,
             };
             let next = Emergency::open(opening, now);
-            let told = || {
-                let mut told = drafts(&next.emergency, &next.notices, None, now);
-                if coalesced {
-                    told.iter_mut().for_each(coalesce);
-                }
-                told
-            };
+            let told = || drafts(&next.emergency, &next.notices, None, now);
             let (raised, stored) = self.open(&next.emergency, id, told).await?;
             match raised {
                 Raised::Opened(committed) => {
                     Reached::Durable.after(read_at.elapsed());
                     metrics::counter!("cima_emergencies_opened_total").increment(1);
                     let next = Next { emergency: stored, ..next };
-                    self.publish(&next, committed).await;
-                    return Ok(accepted(next.emergency, true, notes));
+                    let tells = self.publish(&next, committed).await;
+                    return Ok(accepted(next.emergency, true, tells, notes));
                 }
                 Raised::Repeated(emergency) => {
                     // The first try may have been stored and its answer lost, with its hints.
-                    if emergency.state.is_open() {
-                        self.publish_again(&emergency).await;
-                    }
-                    return Ok(accepted(emergency, false, notes));
+                    let tells = match emergency.state.is_open() {
+                        true => self.publish_again(&emergency).await,
+                        false => None,
+                    };
+                    return Ok(accepted(emergency, false, tells, notes));
                 }
                 Raised::IdTaken => {
                     own_id = EmergencyId::fresh(&self.clock);
@@ -109,24 +117,22 @@ impl Alerts {
                 Raised::Open(open) => match open.apply(Command::Join(id), now) {
                     Some(mut next) => {
                         next.emergency.enrich(device, raise.message.as_deref(), raise.fix.as_ref());
-                        if let Some(emergency) = self.store_change(next, Some(id), now).await? {
-                            return Ok(accepted(emergency, false, notes));
+                        if let Some(Changed { emergency, contacts }) =
+                            self.store_and_publish(next, Some(id), now).await?
+                        {
+                            return Ok(accepted(emergency, false, contacts, notes));
                         }
                         // Many raise at once: each has its turn.
                         backoff.wait().await;
                     }
-                    None => return Ok(accepted(open, false, notes)),
+                    None => {
+                        let contacts = self.contacts_with_part(subject).await;
+                        return Ok(accepted(open, false, count_of(&contacts), notes));
+                    }
                 },
             }
         }
         Err(StoreError::new(Fault::Busy, "an emergency changes all the time").into())
-    }
-
-    /// Whether this person's openings are now told as one. A store that cannot count never stands before a raise.
-    pub(in crate::alerts) async fn openings_exceeded(&self, subject: UserId, now: Timestamp) -> bool {
-        let since = now - Duration::from_secs(3600);
-        let count = tokio::time::timeout(COUNTING, self.store.openings_since(subject, since)).await;
-        count.is_ok_and(|n| n.is_ok_and(|n| n >= OPENINGS_AN_HOUR))
     }
 
     /// Ends the subject's emergency, by any of its ids.
@@ -170,10 +176,12 @@ impl Alerts {
                 return Err(AlertError::Conflict("the emergency is over"));
             }
             let command = if claims { Command::Claim(contact) } else { Command::Unclaim(contact) };
-            let Some(next) = party.emergency.apply(command, now) else { return Ok(view) };
+            let Some(next) = party.emergency.apply(command, now) else {
+                return Ok(self.named_one(view).await);
+            };
             if let Some(emergency) = self.store_change(next, None, now).await? {
-                let party = Party { emergency, ..party };
-                return contact_view(&party).ok_or(AlertError::NotFound("emergency"));
+                let view = contact_view(&Party { emergency, ..party });
+                return Ok(self.named_one(view.ok_or(AlertError::NotFound("emergency"))?).await);
             }
         }
         Err(AlertError::Conflict("the emergency is changing too fast; try again"))
@@ -194,9 +202,9 @@ impl Alerts {
             let now = self.clock.now();
             // What goes on after an apparent end is not the subject's tokens' to change.
             let next = emergency.apply(Command::Unclaim(contact), now).filter(|_| emergency.takes_joins());
-            let Some(next) = next else { return Ok(subject_view(&emergency, None)) };
+            let Some(next) = next else { return Ok(self.named_one(subject_view(&emergency, None)).await) };
             if let Some(changed) = self.store_change(next, None, now).await? {
-                return Ok(subject_view(&changed, None));
+                return Ok(self.named_one(subject_view(&changed, None)).await);
             }
         }
         Err(AlertError::Conflict("the emergency is changing too fast; try again"))
@@ -213,11 +221,20 @@ impl Alerts {
         joined: Option<EmergencyId>,
         now: Timestamp,
     ) -> Result<Option<Emergency>, AlertError> {
+        Ok(self.store_and_publish(next, joined, now).await?.map(|changed| changed.emergency))
+    }
+
+    async fn store_and_publish(
+        &self,
+        next: Next,
+        joined: Option<EmergencyId>,
+        now: Timestamp,
+    ) -> Result<Option<Changed>, AlertError> {
         let name = self.claimer_name(&next).await;
         let told = || drafts(&next.emergency, &next.notices, name.as_deref(), now);
         let Some(committed) = self.change(&next.emergency, joined, told).await? else { return Ok(None) };
-        self.publish(&next, committed).await;
-        Ok(Some(next.emergency))
+        let contacts = self.publish(&next, committed).await;
+        Ok(Some(Changed { emergency: next.emergency, contacts }))
     }
 
     async fn claimer_name(&self, next: &Next) -> Option<String> {
@@ -229,17 +246,18 @@ impl Alerts {
         Some(link.contact_name)
     }
 
-    /// Publishes an emergency as it stands: its first hints may be lost.
-    async fn publish_again(&self, emergency: &Emergency) {
+    /// Publishes an emergency as it stands: its first hints may be lost. How many contacts have part in it.
+    async fn publish_again(&self, emergency: &Emergency) -> Option<u32> {
         let contacts = self.contacts_with_part(emergency.subject).await.unwrap_or_default();
         let told = contacts.iter().filter(|_| emergency.active_at.is_some()).map(|l| l.contact).collect();
         let next =
             Next { emergency: emergency.clone(), notices: Vec::new(), hidden: emergency.apparent.is_some() };
-        self.publish(&next, Committed { told }).await;
+        self.publish(&next, Committed { told }).await
     }
 
-    /// Publishes every hint of a changed emergency: timers, watchers, inboxes and everybody with part in it look.
-    pub(in crate::alerts) async fn publish(&self, next: &Next, committed: Committed) {
+    /// Publishes every hint of a changed emergency: timers, watchers, inboxes and everybody with part in it look. How many
+    /// contacts have part in it, if they can be read.
+    pub(in crate::alerts) async fn publish(&self, next: &Next, committed: Committed) -> Option<u32> {
         let emergency = &next.emergency;
         // Other nodes look when they hear that it changed.
         self.rescheduled.notify_one();
@@ -247,18 +265,11 @@ impl Alerts {
         if !committed.told.is_empty() {
             self.bus.publish(Event::Inbox(committed.told.into()));
         }
-        self.bus.publish(self.change_event(next).await);
-    }
-
-    /// The event of a changed emergency, for those who see the change.
-    pub(in crate::alerts) async fn change_event(&self, next: &Next) -> Event {
-        let emergency = &next.emergency;
+        let contacts = self.contacts_with_part(emergency.subject).await;
+        let count = count_of(&contacts);
         // A hint that cannot be addressed is not published: contacts find the change when they look by themselves.
-        let mut contacts = self.contacts_with_part(emergency.subject).await.unwrap_or_default();
-        contacts.retain(|l| emergency.active_at.is_some() && (l.hears_duress() || !next.hidden));
-        let subject = (!next.hidden).then_some(emergency.subject);
-        let people = contacts.iter().map(|l| l.contact).chain(subject).collect();
-        Event::Emergency { id: emergency.id, people }
+        self.bus.publish(change_event(next, contacts.unwrap_or_default()));
+        count
     }
 
     /// Ends what is open before the account is deleted, and says so to contacts in words that outlive it. No check-in
@@ -311,10 +322,32 @@ impl Alerts {
     pub async fn view(&self, user: UserId, id: EmergencyId) -> Result<EmergencyView, AlertError> {
         if let Some(own) = self.store.emergency_of(user, id).await? {
             let deliveries = self.store.deliveries(own.id).await?;
-            return Ok(subject_view(&own, Some(&deliveries)));
+            return Ok(self.named_one(subject_view(&own, Some(&deliveries))).await);
         }
         let party = self.store.emergency_for(user, id, self.clock.now()).await?;
-        party.as_ref().and_then(contact_view).ok_or(AlertError::NotFound("emergency"))
+        let view = party.as_ref().and_then(contact_view).ok_or(AlertError::NotFound("emergency"))?;
+        Ok(self.named_one(view).await)
+    }
+
+    /// What somebody sees, with what people and devices are called. Names that cannot be read are left out.
+    async fn named(&self, views: Vec<EmergencyView>) -> Vec<EmergencyView> {
+        let mut people: Vec<UserId> = views.iter().flat_map(EmergencyView::people).collect();
+        people.sort_unstable();
+        people.dedup();
+        let devices: Vec<DeviceId> = views.iter().filter_map(|view| view.device).collect();
+        match self.store.names(&people, &devices).await {
+            Ok(names) => views.into_iter().map(|view| view.named(&names)).collect(),
+            Err(error) => {
+                tracing::warn!(%error, "names cannot be read; an emergency is shown without them");
+                views
+            }
+        }
+    }
+
+    /// The same of one.
+    pub async fn named_one(&self, view: EmergencyView) -> EmergencyView {
+        let mut named = self.named(vec![view.clone()]).await;
+        named.pop().unwrap_or(view)
     }
 
     /// A page of emergencies in one role, newest first.
@@ -330,7 +363,7 @@ impl Alerts {
         limit: u32,
     ) -> Result<Vec<EmergencyView>, AlertError> {
         let found = self.store.emergencies(user, role, state, after, limit, self.clock.now()).await?;
-        Ok(match role {
+        let views = match role {
             LinkRole::Subject => {
                 let mut views = Vec::with_capacity(found.len());
                 for party in found {
@@ -340,7 +373,8 @@ impl Alerts {
                 views
             }
             LinkRole::Contact => found.iter().filter_map(contact_view).collect(),
-        })
+        };
+        Ok(self.named(views).await)
     }
 
     /// The open emergencies a person has part in, as they see them.
@@ -365,7 +399,16 @@ impl Alerts {
     }
 }
 
-/// Marks an alert as one of many: a provider shows it in place of the one before.
-pub(in crate::alerts) fn coalesce(draft: &mut AlertDraft) {
-    draft.params.insert("coalesced".to_owned(), "true".to_owned());
+/// How many contacts there are, if that could be read.
+fn count_of(contacts: &Stored<Vec<TrustLink>>) -> Option<u32> {
+    contacts.as_ref().ok().map(|contacts| u32::try_from(contacts.len()).unwrap_or(u32::MAX))
+}
+
+/// The event of a changed emergency, for those who see the change.
+pub(in crate::alerts) fn change_event(next: &Next, mut contacts: Vec<TrustLink>) -> Event {
+    let emergency = &next.emergency;
+    contacts.retain(|l| emergency.active_at.is_some() && (l.hears_duress() || !next.hidden));
+    let subject = (!next.hidden).then_some(emergency.subject);
+    let people = contacts.iter().map(|l| l.contact).chain(subject).collect();
+    Event::Emergency { id: emergency.id, people }
 }

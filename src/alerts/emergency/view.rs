@@ -2,17 +2,20 @@
 //! [`contact_view`] returns, so a duress end cannot leak from a forgotten place.
 
 use super::{Emergency, EmergencyKind, State};
-use crate::alerts::{Delivery, DeliveryState, Party};
+use crate::alerts::{Delivery, DeliveryState, Names, Party};
 use crate::clock::Timestamp;
 use crate::id::{AlertId, DeviceId, EmergencyId, UserId};
 use serde::Serialize;
 use std::time::Duration;
 
 /// A contact who is on it.
-#[derive(Clone, Copy, PartialEq, Debug, Serialize, utoipa::ToSchema)]
+#[derive(Clone, PartialEq, Debug, Serialize, utoipa::ToSchema)]
 pub struct ClaimView {
     /// Who.
     pub contact: UserId,
+    /// What they call themselves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Since when.
     pub at: Timestamp,
 }
@@ -37,9 +40,15 @@ pub struct EmergencyView {
     pub id: EmergencyId,
     /// Who is in it.
     pub subject: UserId,
+    /// What they call themselves. It is not there in the answer to a raise, which waits for no name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject_name: Option<String>,
     /// The device that raised it, or raised it again with a place: the one that the person has with them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<DeviceId>,
+    /// The name of that device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device_name: Option<String>,
     /// What is the matter.
     pub kind: EmergencyKind,
     /// Where it stands.
@@ -72,6 +81,21 @@ pub struct EmergencyView {
 const LENIENT: Duration = Duration::from_secs(24 * 3600);
 
 impl EmergencyView {
+    /// The person in it, and who is on it.
+    pub(in crate::alerts) fn people(&self) -> impl Iterator<Item = UserId> {
+        self.claims.iter().map(|claim| claim.contact).chain([self.subject])
+    }
+
+    /// The same with what people and devices are called.
+    pub(in crate::alerts) fn named(mut self, names: &Names) -> Self {
+        self.subject_name = names.people.get(&self.subject).cloned();
+        self.device_name = self.device.and_then(|device| names.devices.get(&device).cloned());
+        for claim in &mut self.claims {
+            claim.name = names.people.get(&claim.contact).cloned();
+        }
+        self
+    }
+
     /// Until when no time of a fix of its person's refuses the place: while it is open, and a day after its end.
     pub fn any_time_until(&self) -> Timestamp {
         self.ended_at.map_or(Timestamp::from_unix_ms(i64::MAX), |end| end + LENIENT)
@@ -85,14 +109,16 @@ fn up_to(e: &Emergency, state: State, ended_at: Option<Timestamp>) -> EmergencyV
     EmergencyView {
         id: e.id,
         subject: e.subject,
+        subject_name: None,
         device: e.device,
+        device_name: None,
         kind: e.kind,
         state,
         message: e.message.clone(),
         opened_at: e.opened_at,
         countdown_until: if state == State::Countdown { e.countdown_until } else { None },
         ended_at,
-        claims: claims.map(|c| ClaimView { contact: c.contact, at: c.at }).collect(),
+        claims: claims.map(|c| ClaimView { contact: c.contact, name: None, at: c.at }).collect(),
         joined: None,
         deliveries: None,
         duress: None,

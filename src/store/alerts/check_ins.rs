@@ -11,7 +11,6 @@ use crate::error::{Fault, StoreError, Stored};
 use crate::id::{CheckInId, EmergencyId, UserId};
 use crate::store::Store;
 use crate::store::database::{Database, Tx};
-use crate::store::identity::lock;
 use crate::store::sql::{Statement, query};
 use crate::store::value::Millis;
 use async_trait::async_trait;
@@ -91,8 +90,7 @@ async fn update(tx: &mut Tx<'_>, c: &CheckIn) -> Stored<bool> {
 
 /// Stores a new one. The limit is kept among many writers by the lock of the account.
 async fn create(db: &Database, new: &CheckIn, max_waiting: u32) -> Stored<CheckInCreated> {
-    let mut tx = db.begin(Lane::Routine).await?;
-    lock(&mut tx, new.subject).await?;
+    let mut tx = db.begin_with(Lane::Routine, new.subject).await?;
     let insert = query(
         "INSERT INTO check_ins (note, set_at, due_at, state, reminded, wakes_at, emergency_id, version, id, subject_id,
              grace_ms, repeat_ms)
@@ -137,9 +135,8 @@ async fn change(store: &Store, check_in: &CheckIn, alerts: &[AlertDraft]) -> Sto
 
 /// Stores a miss together with the emergency that it opens or joins.
 async fn fire(store: &Store, missed: &CheckIn, change: &Change<'_>) -> Stored<Fired> {
-    let mut tx = store.db.begin(Lane::Emergency).await?;
     // Before the check-in: the account is always the first.
-    lock(&mut tx, missed.subject).await?;
+    let mut tx = store.db.begin_with(Lane::Emergency, missed.subject).await?;
     if !update(&mut tx, missed).await? {
         return Ok(Fired::Stale);
     }

@@ -15,11 +15,11 @@ use super::sql::{query, sql};
 use super::tracking::zones;
 use crate::alerts::{
     AlertDraft, AlertsStore, Change, Committed, CommittedTransitions, Delivery, DeliveryState, Emergency,
-    Inboxed, Lane, Party, Raised, State, TransitionCommit, VisitCommit,
+    Inboxed, Lane, Names, Party, Raised, State, TransitionCommit, VisitCommit,
 };
 use crate::clock::Timestamp;
 use crate::error::Stored;
-use crate::id::{AlertId, EmergencyId, UserId};
+use crate::id::{AlertId, DeviceId, EmergencyId, UserId};
 use crate::trust::LinkRole;
 use async_trait::async_trait;
 use row::{all, by_any_id, emergencies, read};
@@ -46,16 +46,17 @@ impl AlertsStore for Store {
     ) -> Stored<Raised> {
         self.db.again(Lane::Emergency, || raising::raise(self, emergency, client_id, alerts)).await
     }
-    async fn openings_since(&self, subject: UserId, since: Timestamp) -> Stored<u32> {
-        let count = query("SELECT count(*) FROM emergencies WHERE subject_id = $1 AND opened_at >= $2");
-        let count = self.db.one::<(i64,)>(Lane::Emergency, count.bind(subject).bind(since)).await?;
-        Ok(count.map_or(0, |(count,)| u32::try_from(count).unwrap_or(u32::MAX)))
-    }
     async fn change(&self, change: Change<'_>) -> Stored<Option<Committed>> {
         self.db.again(Lane::Emergency, || raising::change(self, &change)).await
     }
     async fn emergency_of(&self, subject: UserId, id: EmergencyId) -> Stored<Option<Emergency>> {
         Ok(all(&self.db, by_any_id(subject, id)).await?.pop())
+    }
+    async fn names(&self, people: &[UserId], devices: &[DeviceId]) -> Stored<Names> {
+        parties::names(&self.db, people, devices).await
+    }
+    async fn names_of(&self, person: UserId) -> Stored<Names> {
+        parties::names_of(&self.db, person).await
     }
     async fn emergency(&self, id: EmergencyId) -> Stored<Option<Emergency>> {
         Ok(all(&self.db, query(emergencies!("WHERE e.id = $1")).bind(id)).await?.pop())

@@ -1,14 +1,15 @@
 //! Whose emergencies are whose to see.
 
 use super::row::{EmergencyRow, emergencies};
-use crate::alerts::{Party, State};
+use crate::alerts::{Names, Party, State};
 use crate::clock::Timestamp;
 use crate::error::Stored;
-use crate::id::{EmergencyId, UserId};
+use crate::id::{DeviceId, EmergencyId, UserId};
 use crate::store::database::Database;
 use crate::store::pool::Pool;
-use crate::store::sql::{Sql, query, sql};
+use crate::store::sql::{Sql, Statement, query, sql};
 use crate::trust::LinkRole;
+use uuid::Uuid;
 
 #[derive(sqlx::FromRow)]
 struct PartyRow {
@@ -80,4 +81,38 @@ pub(super) async fn page(
     });
     let found = found.bind(user).bind(now).bind(state).bind(after).bind(limit);
     db.list(Pool::told(), found, |row: PartyRow| row.into()).await
+}
+
+/// What people and devices are called.
+pub(super) async fn names(db: &Database, people: &[UserId], devices: &[DeviceId]) -> Stored<Names> {
+    let ids: Vec<_> = people.iter().map(|id| id.0).chain(devices.iter().map(|id| id.0)).collect();
+    if ids.is_empty() {
+        return Ok(Names::default());
+    }
+    let names = query(sql!(
+        "SELECT id, display_name, true AS is_person FROM accounts WHERE id " among "$1"
+        " UNION ALL SELECT id, name, false FROM devices WHERE id " among "$1"
+    ));
+    read_names(db, names.bind(ids)).await
+}
+
+/// What a person and their devices are called.
+pub(super) async fn names_of(db: &Database, person: UserId) -> Stored<Names> {
+    let names = query(
+        "SELECT id, display_name, true AS is_person FROM accounts WHERE id = $1
+         UNION ALL SELECT id, name, false FROM devices WHERE user_id = $1",
+    );
+    read_names(db, names.bind(person)).await
+}
+
+async fn read_names(db: &Database, names: Statement) -> Stored<Names> {
+    let mut found = Names::default();
+    for (id, name, is_person) in db.all::<(Uuid, String, bool)>(Pool::told(), names).await? {
+        if is_person {
+            found.people.insert(UserId(id), name);
+        } else {
+            found.devices.insert(DeviceId(id), name);
+        }
+    }
+    Ok(found)
 }

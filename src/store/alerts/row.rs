@@ -109,14 +109,16 @@ fn with_state(statement: Statement, e: &Emergency) -> Stored<Statement> {
         .bind(fix.map_err(|_| unwritable("emergencies.opening_fix"))?))
 }
 
-/// Stores a new one; changes no row if the id is taken.
+/// Stores a new one; changes no row if the id is taken. PostgreSQL says in the same answer how many others its subject opened
+/// since a time that is bound after it.
 pub(super) fn insert(e: &Emergency) -> Stored<Statement> {
-    let insert = query(
+    let insert = query(sql!(
         "INSERT INTO emergencies (state, active_at, countdown_until, ended_at, apparent_state, apparent_at, version, due_at,
              warned, message, opening_fix, id, subject_id, device_id, kind, opened_at, trail_from)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::jsonb, $12, $13, $14, $15, $16, $17)
-         ON CONFLICT (id) DO NOTHING",
-    );
+         ON CONFLICT (id) DO NOTHING"
+        pg " RETURNING (SELECT count(*) FROM emergencies o WHERE o.subject_id = $13 AND o.opened_at >= $18 AND o.id <> $12)"
+    ));
     Ok(with_state(insert, e)?
         .bind(e.id)
         .bind(e.subject)

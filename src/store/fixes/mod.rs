@@ -11,7 +11,9 @@ use crate::clock::Timestamp;
 use crate::error::{StoreError, Stored};
 use crate::geo::{Fix, Point};
 use crate::id::DeviceId;
-use crate::tracking::{FixBatch, FixStore, NewFix, StoredFix, first_of, newest_of, page_start};
+use crate::tracking::{
+    Bounds, FixBatch, FixStore, NewFix, Reading, StoredFix, TrackPage, last_of, newest_of,
+};
 use async_trait::async_trait;
 
 /// A query of fixes.
@@ -95,18 +97,30 @@ impl Fixes {
         Ok(())
     }
 
-    /// Fixes of one device after a place in event order and before a time.
-    async fn track(
-        &self,
-        device: DeviceId,
-        after: (Timestamp, i64),
-        to: Timestamp,
-        limit: u32,
-    ) -> Stored<Vec<StoredFix>> {
-        let fixes = query(fixes!(
-            "WHERE device_id = $1 AND (fixed_at, seq) > ($2, $3) AND fixed_at < $4 ORDER BY fixed_at, seq LIMIT $5"
-        ));
-        let fixes = fixes.bind(device).bind(after.0).bind(after.1).bind(to).bind(limit);
+    /// One device's part of a page.
+    async fn part(&self, device: DeviceId, page: &TrackPage) -> Stored<Vec<StoredFix>> {
+        let fixes = query(match page.reading {
+            // The times alone are named beside the places: by them PostgreSQL knows which days it need not look at.
+            Reading::Forwards => fixes!(
+                "WHERE device_id = $1 AND (fixed_at, seq) > ($2, $3) AND (fixed_at, seq) < ($4, $5)
+                     AND fixed_at BETWEEN $2 AND $4 AND (fixed_at >= $7 OR received_at >= $7)
+                 ORDER BY fixed_at, seq LIMIT $6"
+            ),
+            Reading::Backwards => fixes!(
+                "WHERE device_id = $1 AND (fixed_at, seq) > ($2, $3) AND (fixed_at, seq) < ($4, $5)
+                     AND fixed_at BETWEEN $2 AND $4 AND (fixed_at >= $7 OR received_at >= $7)
+                 ORDER BY fixed_at DESC, seq DESC LIMIT $6"
+            ),
+        });
+        let Bounds { low, high } = page.bounds(device);
+        let fixes = fixes
+            .bind(device)
+            .bind(low.0)
+            .bind(low.1)
+            .bind(high.0)
+            .bind(high.1)
+            .bind(page.limit)
+            .bind(page.since);
         let rows = self.db.all::<FixRow>(Lane::Routine, fixes).await?;
         rows.into_iter().map(StoredFix::try_from).collect()
     }
@@ -186,20 +200,40 @@ impl FixStore for Fixes {
     async fn last_seq(&self, device: DeviceId) -> Stored<i64> {
         let last = query(sql!(
             "SELECT coalesce(max(seq), 0) FROM (SELECT last_seq AS seq FROM streams WHERE device_id = $1 UNION ALL
-                 SELECT max(seq) FROM " lite "fixes" pg "fix_numbers" " WHERE device_id = $1) AS kept"
+                 SELECT max(seq) FROM " lite "fixes" pg "fix_numbers" " WHERE device_id = $1 AND seq > 0) AS kept"
         ));
         Ok(self.db.one::<(i64,)>(Lane::Routine, last.bind(device)).await?.map_or(0, |(seq,)| seq))
     }
 
     async fn latest(&self, device: DeviceId) -> Stored<Option<StoredFix>> {
+        // The highest number that the phone gave, and the highest that was made here.
         let latest = query(match self.db {
-            Database::Lite(_) => fixes!("WHERE device_id = $1 ORDER BY seq DESC LIMIT 1"),
+            Database::Lite(_) => fixes!(
+                "WHERE device_id = $1 AND seq IN (
+                     (SELECT max(seq) FROM fixes WHERE device_id = $1 AND seq > 0),
+                     (SELECT max(seq) FROM fixes WHERE device_id = $1 AND seq < 0))"
+            ),
             Database::Pg(_) => fixes!(
-                "WHERE device_id = $1 AND (fixed_at, seq) =
-                     (SELECT fixed_at, seq FROM fix_numbers WHERE device_id = $1 ORDER BY seq DESC LIMIT 1)"
+                "WHERE device_id = $1 AND (fixed_at, seq) IN (
+                     (SELECT fixed_at, seq FROM fix_numbers WHERE device_id = $1 AND seq > 0 ORDER BY seq DESC LIMIT 1)
+                     UNION ALL
+                     (SELECT fixed_at, seq FROM fix_numbers WHERE device_id = $1 AND seq < 0 ORDER BY seq DESC LIMIT 1))"
             ),
         });
-        self.fix(self.newest_lane(), latest.bind(device)).await
+        let rows = self.db.all::<FixRow>(self.newest_lane(), latest.bind(device)).await?;
+        let found: Vec<StoredFix> = rows.into_iter().map(StoredFix::try_from).collect::<Stored<_>>()?;
+        Ok(last_of(found))
+    }
+
+    async fn at(&self, device: DeviceId, times: &[Timestamp]) -> Stored<Vec<StoredFix>> {
+        let at = query(match self.db {
+            Database::Lite(_) => {
+                fixes!("WHERE device_id = $1 AND fixed_at IN (SELECT value FROM json_each($2))")
+            }
+            Database::Pg(_) => fixes!("WHERE device_id = $1 AND fixed_at = ANY ($2)"),
+        });
+        let rows = self.db.all::<FixRow>(Lane::Routine, at.bind(device).bind(times.to_vec())).await?;
+        rows.into_iter().map(StoredFix::try_from).collect()
     }
 
     async fn newest(&self, devices: &[DeviceId]) -> Stored<Option<StoredFix>> {
@@ -219,23 +253,15 @@ impl FixStore for Fixes {
         self.fix(Lane::Routine, last.bind(device).bind(at.0).bind(at.1)).await
     }
 
-    async fn between(
-        &self,
-        devices: &[DeviceId],
-        from: Timestamp,
-        to: Timestamp,
-        after: Option<(Timestamp, DeviceId, i64)>,
-        limit: u32,
-    ) -> Stored<Vec<StoredFix>> {
+    async fn page(&self, devices: &[DeviceId], page: TrackPage) -> Stored<Vec<StoredFix>> {
         let mut found = Vec::new();
         for device in devices {
-            let start = page_start(*device, from, after);
-            found.extend(self.track(*device, start, to, limit).await?);
+            found.extend(self.part(*device, &page).await?);
         }
-        Ok(first_of(found, limit))
+        Ok(page.first_of(found))
     }
 
     async fn after(&self, device: DeviceId, after: (Timestamp, i64), limit: u32) -> Stored<Vec<StoredFix>> {
-        self.track(device, after, Timestamp::from_unix_ms(i64::MAX), limit).await
+        self.part(device, &TrackPage::forwards(Some((after.0, device, after.1)), limit)).await
     }
 }

@@ -8,7 +8,7 @@ use crate::id::{DeviceId, EmergencyId};
 use crate::store::database::Database;
 use crate::store::sql::{Statement, query, sql};
 use crate::store::{postgres, sqlite};
-use crate::tracking::{Incident, StoredFix, TrailPart, TrailStore, first_of, newest_of, page_start};
+use crate::tracking::{Bounds, Incident, Reading, StoredFix, TrackPage, TrailPart, TrailStore, newest_of};
 use async_trait::async_trait;
 
 /// Fixes dropped in one transaction; others write between two of them.
@@ -82,29 +82,35 @@ impl TrailStore for Fixes {
         }
     }
 
-    async fn trail_between(
+    async fn trail_page(
         &self,
         devices: &[DeviceId],
         parts: &[TrailPart],
-        from: Timestamp,
-        to: Timestamp,
-        after: Option<(Timestamp, DeviceId, i64)>,
-        limit: u32,
+        page: TrackPage,
     ) -> Stored<Vec<StoredFix>> {
         let mut found = Vec::new();
         for device in devices {
-            let start = page_start(*device, from, after);
-            let track = query(of_trails!(
-                each once "AND (t.fixed_at, t.seq) > ($5, $6) AND t.fixed_at < $7 "
-                lite "GROUP BY t.fixed_at, t.seq " "ORDER BY t.fixed_at, t.seq LIMIT $8"
-            ));
+            let track = query(match page.reading {
+                Reading::Forwards => of_trails!(
+                    each once "AND (t.fixed_at, t.seq) > ($5, $6) AND (t.fixed_at, t.seq) < ($7, $8)
+                     AND (t.fixed_at >= $10 OR t.received_at >= $10) "
+                    lite "GROUP BY t.fixed_at, t.seq " "ORDER BY t.fixed_at, t.seq LIMIT $9"
+                ),
+                Reading::Backwards => of_trails!(
+                    each once "AND (t.fixed_at, t.seq) > ($5, $6) AND (t.fixed_at, t.seq) < ($7, $8)
+                     AND (t.fixed_at >= $10 OR t.received_at >= $10) "
+                    lite "GROUP BY t.fixed_at, t.seq " "ORDER BY t.fixed_at DESC, t.seq DESC LIMIT $9"
+                ),
+            });
+            let Bounds { low, high } = page.bounds(*device);
             let track = of_parts(track, *device, parts);
-            let track = track.bind(start.0).bind(start.1).bind(to).bind(limit);
+            let track =
+                track.bind(low.0).bind(low.1).bind(high.0).bind(high.1).bind(page.limit).bind(page.since);
             for row in self.db.all::<FixRow>(Lane::Routine, track).await? {
                 found.push(row.try_into()?);
             }
         }
-        Ok(first_of(found, limit))
+        Ok(page.first_of(found))
     }
 
     async fn newest_of_trail(&self, devices: &[DeviceId], parts: &[TrailPart]) -> Stored<Option<StoredFix>> {

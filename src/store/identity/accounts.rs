@@ -56,12 +56,6 @@ macro_rules! accounts {
 
 const ACCOUNT: &str = accounts!("WHERE id = $1");
 
-/// Keeps a person's account as it is until the commit, so that only one at a time changes what they have; others may
-/// still refer to it.
-pub(in crate::store) async fn lock(tx: &mut Tx<'_>, user: UserId) -> Stored<()> {
-    tx.lock(query("SELECT 1 FROM accounts WHERE id = $1 FOR NO KEY UPDATE").bind(user)).await
-}
-
 /// What is left of an account's id after a deletion, so that nobody takes the place of somebody forgotten.
 pub(super) fn retired_mark(user: UserId) -> Vec<u8> {
     derived("retired_account", &[user.0.as_bytes()]).into_bytes().to_vec()

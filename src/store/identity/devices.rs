@@ -7,7 +7,6 @@ use crate::error::Stored;
 use crate::id::{DeviceId, UserId};
 use crate::identity::{Device, Platform};
 use crate::store::database::Database;
-use crate::store::identity::accounts::lock;
 use crate::store::sql::{Sql, query, sql};
 
 type DeviceRow = (DeviceId, UserId, String, Platform, bool, Timestamp);
@@ -37,8 +36,7 @@ pub(super) async fn one(db: &Database, id: DeviceId) -> Stored<Option<Device>> {
 }
 
 pub(super) async fn track(db: &Database, user: UserId, device: DeviceId) -> Stored<bool> {
-    let mut tx = db.begin(Lane::Routine).await?;
-    lock(&mut tx, user).await?;
+    let mut tx = db.begin_with(Lane::Routine, user).await?;
     let others = query("UPDATE devices SET tracked = false WHERE user_id = $1 AND id <> $2 AND tracked");
     tx.run(others.bind(user).bind(device)).await?;
     let this =
@@ -62,8 +60,7 @@ pub(super) async fn track_if_none(db: &Database, user: UserId, device: DeviceId)
     if let Some(known) = tracked(db, user).await? {
         return Ok(Some(known));
     }
-    let mut tx = db.begin(Lane::Routine).await?;
-    lock(&mut tx, user).await?;
+    let mut tx = db.begin_with(Lane::Routine, user).await?;
     let track = query(sql!(
         "UPDATE devices SET tracked = true WHERE user_id = $1 AND id = $2 AND removed_at IS NULL
          AND NOT EXISTS (SELECT 1 FROM devices WHERE user_id = $1 AND tracked" lite " = 1" ")"

@@ -5,7 +5,6 @@ mod devices;
 mod forget;
 mod sessions;
 
-pub(super) use accounts::lock;
 pub(super) use devices::tracked;
 
 use super::Store;

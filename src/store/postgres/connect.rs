@@ -4,11 +4,14 @@
 use super::fixes::Days;
 use crate::clock::Clock;
 use crate::error::{Fault, StoreError, Stored};
+use crate::id::UserId;
 use crate::store::failure::{READ, by, failure, found_key_taken, read};
 use crate::store::pool::Pool;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow};
-use sqlx::{ConnectOptions, Connection, Executor, FromRow, PgPool, Postgres};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions, Connection, Executor, FromRow, PgPool, Postgres, SqlSafeStr, SqlStr,
+};
 use std::future::Future;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -138,7 +141,15 @@ impl Database {
 
     /// Begins a transaction. Dropping it at any point leaves nothing of it.
     pub(in crate::store) async fn begin(&self, pool: Pool) -> Stored<Tx> {
-        begin(self.of(pool), Instant::now() + patience(pool)).await
+        begin(self.of(pool), Instant::now() + patience(pool), "BEGIN".into_sql_str()).await
+    }
+
+    /// The same with the lock of an account, in one message.
+    pub(in crate::store) async fn begin_with(&self, pool: Pool, account: UserId) -> Stored<Tx> {
+        let begin_and_lock =
+            format!("BEGIN; SELECT 1 FROM accounts WHERE id = '{account}' FOR NO KEY UPDATE");
+        begin(self.of(pool), Instant::now() + patience(pool), AssertSqlSafe(begin_and_lock).into_sql_str())
+            .await
     }
 
     /// One statement that is a transaction of its own; how many rows it changed.
@@ -163,9 +174,9 @@ impl Database {
     }
 }
 
-async fn begin(pool: &PgPool, deadline: Instant) -> Stored<Tx> {
+async fn begin(pool: &PgPool, deadline: Instant, statements: SqlStr) -> Stored<Tx> {
     let mut connection = by(deadline, pool.acquire()).await?;
-    by(deadline, connection.execute("BEGIN")).await?;
+    by(deadline, connection.execute(statements)).await?;
     Ok(Tx { connection, deadline })
 }
 

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 /// The schema, step by step.
 static STEPS: Migrator = sqlx::migrate!("./migrations/postgres");
 /// The version of the schema that this program was written for.
-const VERSION: i32 = 3;
+const VERSION: i32 = 4;
 
 /// How long a step waits for a lock before it lets everybody else pass, milliseconds: whoever comes after it waits for it.
 const LOCK: &str = "500";

@@ -8,7 +8,6 @@ use crate::geo::{RawShape, Shape};
 use crate::id::{GeofenceId, UserId};
 use crate::store::database::{Database, Tx};
 use crate::store::failure::{unreadable, unwritable};
-use crate::store::identity::lock;
 use crate::store::sql::{Statement, query, sql};
 use crate::store::value::{Json, Millis};
 use crate::tracking::{FenceCreated, Geofence, Severity, Trigger};
@@ -89,8 +88,7 @@ pub(super) async fn create(
     max_fences: u32,
     max_vertices: u32,
 ) -> Stored<FenceCreated> {
-    let mut tx = db.begin(Lane::Routine).await?;
-    lock(&mut tx, fence.owner).await?;
+    let mut tx = db.begin_with(Lane::Routine, fence.owner).await?;
     let insert = query(sql!(
         "INSERT INTO geofences (name, shape, " pg "area, centre, radius_m, "
         "vertices, triggers, dwell_ms, cooldown_ms, severity, notify_all, id, owner_id, created_at, revision)
@@ -122,8 +120,7 @@ pub(super) async fn replace(
     fence: &Geofence,
     max_vertices: u32,
 ) -> Stored<Option<Result<Geofence, FenceCreated>>> {
-    let mut tx = db.begin(Lane::Routine).await?;
-    lock(&mut tx, fence.owner).await?;
+    let mut tx = db.begin_with(Lane::Routine, fence.owner).await?;
     let update = query(sql!(
         "UPDATE geofences SET name = $1, shape = $2::jsonb, "
         pg "area = ST_SetSRID(ST_Force2D(ST_GeomFromGeoJSON($3::text)), 4326),

@@ -61,7 +61,7 @@ pub(super) fn of_server() -> Vec<ServerFrame> {
             heartbeat_s: 20,
         },
         PlainFrame::Acked { seq: 4_711, ranges: vec![[4_700, 4_711]] },
-        PlainFrame::Notes { seq: 4_711, notes: vec![Note::of("battery", "out_of_range")] },
+        PlainFrame::Notes { seq: Some(4_711), notes: vec![Note::of("battery", "out_of_range")] },
         PlainFrame::Rejected { seq: Some(4_712), code: "in_future" },
         PlainFrame::Accepted {
             id: EmergencyId(id(6)),
@@ -70,10 +70,14 @@ pub(super) fn of_server() -> Vec<ServerFrame> {
             copies: 1,
             copies_max: 1,
             joined: Some(vec![EmergencyId(id(6))]),
+            tells: Some(2),
             notes: vec![Note::of("battery", "out_of_range")],
         },
         PlainFrame::Emergency { emergency: told(emergency, subject) },
+        PlainFrame::Watching { user: subject, name: Some("Ada".to_owned()), basis: "emergency" },
+        PlainFrame::TokenExpires { at: NOW },
         PlainFrame::Unavailable { user: subject },
+        PlainFrame::Seen { alert: AlertId(id(3)), at: NOW },
         PlainFrame::Resumed { complete: true },
         PlainFrame::SlowDown { fixes_per_s: 5 },
         PlainFrame::Drain { after_s: 1 },
@@ -87,7 +91,9 @@ pub(super) fn of_server() -> Vec<ServerFrame> {
     .into();
     frames.extend(fix().map(|fix| {
         let (raised, basis) = (Some(true), "emergency");
-        PlainFrame::Position { user: subject, device, raised, fix, basis }.into()
+        let (name, device_name) = (Some("Ada".to_owned()), Some("Ada's phone".to_owned()));
+        PlainFrame::Position { user: subject, name, device, device_name, raised, doubtful: false, fix, basis }
+            .into()
     }));
     let place = |cursor, content: Option<AlertContent>| {
         let gone = content.is_none();
@@ -103,14 +109,16 @@ fn told(id: EmergencyId, subject: UserId) -> EmergencyView {
     EmergencyView {
         id,
         subject,
+        subject_name: Some("Ada".to_owned()),
         device: Some(DeviceId(self::id(4))),
+        device_name: Some("Ada's phone".to_owned()),
         kind: EmergencyKind::Sos,
         state: State::Active,
         message: Some("help".to_owned()),
         opened_at: NOW,
         countdown_until: None,
         ended_at: None,
-        claims: vec![ClaimView { contact: UserId(self::id(7)), at: NOW }],
+        claims: vec![ClaimView { contact: UserId(self::id(7)), name: Some("Bo".to_owned()), at: NOW }],
         joined: None,
         deliveries: None,
         duress: Some(true),

@@ -87,8 +87,8 @@ fn each_server_frame_is_written_as_its_schema_says() {
         seen.insert(kind.to_owned());
     }
     assert_eq!(seen, messages.keys().map(|k| (*k).to_owned()).collect());
-    let contract = "welcome acked notes rejected accepted alert emergency position unavailable resumed slow_down drain \
-        error";
+    let contract = "welcome acked notes rejected accepted alert emergency watching position token_expires unavailable \
+        seen resumed slow_down drain error";
     assert_eq!(seen, words(contract));
 }
 

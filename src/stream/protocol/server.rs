@@ -3,7 +3,7 @@
 use crate::alerts::{AlertView, EmergencyView, State};
 use crate::clock::Timestamp;
 use crate::geo::{Fix, Note};
-use crate::id::{DeviceId, EmergencyId, UserId};
+use crate::id::{AlertId, DeviceId, EmergencyId, UserId};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -55,8 +55,9 @@ pub enum PlainFrame {
     },
     /// A fix is kept, without these; each is named once on a socket.
     Notes {
-        /// The first fix it was found in.
-        seq: i64,
+        /// The first fix it was found in; null if that has no number.
+        #[schema(required = true)]
+        seq: Option<i64>,
         /// What was left out, or replaced.
         notes: Vec<Note>,
     },
@@ -84,6 +85,10 @@ pub enum PlainFrame {
         /// Raises that joined the open one.
         #[serde(skip_serializing_if = "Option::is_none")]
         joined: Option<Vec<EmergencyId>>,
+        /// Of a raise: how many contacts are told, or will be after the countdown; 0 says that nobody is there to be told. It is
+        /// not there when they could not be read, and for everything else.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tells: Option<u32>,
         /// What could not be used.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         notes: Vec<Note>,
@@ -93,25 +98,57 @@ pub enum PlainFrame {
         /// As the person of this socket sees it.
         emergency: EmergencyView,
     },
+    /// A `watch` began, whether there is a position already or not.
+    Watching {
+        /// Whom.
+        user: UserId,
+        /// What they call themselves.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+        /// Why their position may be seen: `self`, `live_location` or `emergency`.
+        #[schema(pattern = "^(self|live_location|emergency)$")]
+        basis: &'static str,
+    },
     /// Where somebody who is watched is: the newest first, then live.
     Position {
         /// Who.
         user: UserId,
+        /// What they call themselves.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
         /// Which of their devices.
         device: DeviceId,
+        /// What that is called.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        device_name: Option<String>,
         /// In an emergency: whether this device raised it. Another one may lie at home.
         #[serde(skip_serializing_if = "Option::is_none")]
         raised: Option<bool>,
+        /// The phone itself did not trust this place when it raised.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        doubtful: bool,
         /// Where and when.
         fix: Fix,
         /// Why it may be seen: `self`, `live_location` or `emergency`.
         #[schema(pattern = "^(self|live_location|emergency)$")]
         basis: &'static str,
     },
+    /// Positions are about to end with the token: send a `token` frame. Said once a token, to a socket that watches somebody.
+    TokenExpires {
+        /// When.
+        at: Timestamp,
+    },
     /// A watch ended: the grant ended or never was, one frame for every reason.
     Unavailable {
         /// Whose.
         user: UserId,
+    },
+    /// An alert of this person's was looked at, on whatever of their devices; its `seen_at` says so too.
+    Seen {
+        /// Which.
+        alert: AlertId,
+        /// When.
+        at: Timestamp,
     },
     /// The replay that `resume` asked for is over.
     Resumed {

@@ -65,6 +65,7 @@ impl Session {
                     copies: accepted.copies,
                     copies_max: accepted.copies_max,
                     joined: view.joined.filter(|joined| joined.contains(&accepted.id)),
+                    tells: accepted.tells,
                     notes: accepted.notes,
                 }
             }
@@ -87,6 +88,7 @@ impl Session {
                 copies: 1,
                 copies_max: 1,
                 joined: None,
+                tells: None,
                 notes: Vec::new(),
             }),
             Err(problem) => self.problem(&problem, Some(about)),

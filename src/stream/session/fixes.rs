@@ -2,7 +2,7 @@
 
 use super::{Ask, Effect, Moment, Output, Session, WayIn};
 use crate::clock::Timestamp;
-use crate::geo::{Fix, FixRefusal, MAX_SEQ, Note, Noted, ReadFix, checked};
+use crate::geo::{Fix, FixRefusal, MAX_SEQ, Note, Noted, ReadFix, Terms, checked};
 use crate::problem::{Code, Problem};
 use crate::stream::mailbox::Written;
 use crate::stream::protocol::{GivenFix, PlainFrame};
@@ -120,7 +120,7 @@ impl Window {
 /// The numbers that a fix can have.
 fn numbers(given: &[GivenFix]) -> impl Iterator<Item = i64> {
     let number = |read: &GivenFix| match read {
-        Ok(raw) => Some(raw.seq),
+        Ok(raw) => raw.seq,
         Err(unread) => unread.seq,
     };
     given.iter().filter_map(number).filter(|seq| (1..=MAX_SEQ).contains(seq))
@@ -168,7 +168,7 @@ impl Session {
         }
         let notes = self.window.rare().noted.news(notes);
         if !notes.is_empty() {
-            self.send(PlainFrame::Notes { seq: fix.seq, notes });
+            self.send(PlainFrame::Notes { seq: fix.number(), notes });
         }
     }
 
@@ -243,12 +243,12 @@ impl Session {
         self.window.have(&given);
         let until = self.window.rare.as_ref().and_then(|rare| rare.any_time_until);
         let at_any_time = until.is_some_and(|until| moment.now < until);
+        let terms = Terms { now: moment.now, retention, at_any_time, may_lack_number: false };
         let mut fixes = Vec::with_capacity(given.len());
         for given in given {
-            let check = |read| checked(read, moment.now, retention, at_any_time);
             let (seq, checked) = match given {
-                Ok(raw) => (Some(raw.seq), check(Ok(raw))),
-                Err(unread) => (unread.seq, check(Err((unread.refusal, &unread.text)))),
+                Ok(raw) => (raw.seq, checked(Ok(raw), &terms)),
+                Err(unread) => (unread.seq, checked(Err((unread.refusal, &unread.text)), &terms)),
             };
             match checked {
                 Ok(ReadFix { fix, notes }) => {
@@ -267,7 +267,7 @@ impl Session {
         self.window.frames += 1;
         let frame = self.window.frames;
         self.window.unacked += fixes.len();
-        let ranges = joined(fixes.iter().map(|fix| (fix.seq, fix.seq)).collect());
+        let ranges = joined(fixes.iter().filter_map(Fix::number).map(|seq| (seq, seq)).collect());
         self.window.in_flight.push(InFlight { frame, ranges });
         self.out(Output::Ingest { frame, fixes });
     }
@@ -299,8 +299,8 @@ impl Session {
             let ranges = place.map(|place| self.window.in_flight.swap_remove(place).ranges);
             on_disk.extend(without(ranges.unwrap_or_default(), &conflicts));
             for seq in conflicts {
-                let code = FixRefusal::SeqConflict.code();
-                self.send(PlainFrame::Rejected { seq: Some(seq), code });
+                let (seq, code) = (Some(seq).filter(|seq| *seq > 0), FixRefusal::SeqConflict.code());
+                self.send(PlainFrame::Rejected { seq, code });
             }
         }
         match self.window.durable() {

@@ -132,6 +132,7 @@ impl Session {
                 match fresh.session().filter(|_| self.reads()) {
                     Some(session) => {
                         self.caller = fresh;
+                        self.token_is_fresh();
                         self.ask(Ask::Move(session));
                     }
                     None => self.refuse(

@@ -108,6 +108,7 @@ impl Session {
         if moment.at - self.liveness.pinged_at >= self.settings.heartbeat && !self.beat(peers, moment) {
             return;
         }
+        self.tell_of_expiry(moment);
         self.queue
             .extend(self.positions.lapsed(moment).map(|subject| Work::Renew(subject, GrantFor::Renewal)));
         self.queue.extend(self.positions.silent(peers, moment.at).map(Work::ReadSilent));

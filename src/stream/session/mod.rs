@@ -164,6 +164,7 @@ impl Session {
             Answer::WayIn { given, way_in } => session.way_in_opened(given, way_in, moment),
             Answer::Ingested(taken) => session.ingested(taken),
             Answer::Visibility { subject, why, grant } => session.granted(subject, why, grant, moment),
+            Answer::Names(subject, names) => session.named(subject, *names, moment),
             Answer::Newest { grant, why, newest } => session.newest_read(&grant, why, newest, moment),
             Answer::Disclosed { grant, newest, recorded } => {
                 session.disclosed(&grant, *newest, recorded, moment);
@@ -182,6 +183,9 @@ impl Session {
         if self.reads() {
             for id in &waiting.emergencies {
                 self.ask(Ask::Emergency(*id));
+            }
+            for (alert, at) in &waiting.seen {
+                self.send(PlainFrame::Seen { alert: *alert, at: *at });
             }
         }
         if waiting.resync {

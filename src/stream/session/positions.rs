@@ -1,20 +1,22 @@
 //! Positions on a socket: shown only against a grant that holds now, and recorded as disclosed before they leave.
 
 use super::{Ask, Effect, GrantFor, Moment, NewestFor, Output, Peers, Session, Work};
-use crate::alerts::AlertError;
+use crate::alerts::{AlertError, Names};
 use crate::bus::Sealed;
 use crate::clock::Monotonic;
 use crate::error::Stored;
 use crate::id::{DeviceId, UserId};
 use crate::problem::Code;
 use crate::stream::protocol::PlainFrame;
-use crate::tracking::{Position, StoredFix};
+use crate::tracking::{Arrival, Position, StoredFix};
 use crate::trust::{Basis, Grant, LEASE};
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// People one socket watches, at most.
 const MAX_WATCHED: usize = 100;
+/// So long before its end a client is told of that of its token.
+const TOLD_BEFORE: Duration = Duration::from_secs(60);
 /// Of whom nothing was heard for so long, the newest position is read from the store, while other nodes can be heard.
 const SILENT: Duration = Duration::from_secs(5);
 /// The same while what they say may be lost.
@@ -28,9 +30,10 @@ struct Subscription {
     leased_until: Monotonic,
     /// When a position of theirs last came, or the store was looked at because none did.
     heard_at: Instant,
-    /// The highest number that was shown of each device.
-    /// It is as long as the person has devices.
-    shown: Vec<(DeviceId, i64)>,
+    /// What was shown last of each device. It is as long as the person has devices.
+    shown: Vec<(DeviceId, Arrival)>,
+    /// What they and their devices are called; `None` before that was read.
+    names: Option<Names>,
 }
 
 impl Subscription {
@@ -40,14 +43,22 @@ impl Subscription {
 
     /// Whether it is newer than all that was shown of its device.
     fn is_news(&self, position: &StoredFix) -> bool {
-        self.shown.iter().all(|(device, seq)| *device != position.device || *seq < position.fix.seq)
+        let this = Arrival::of(position);
+        self.shown.iter().all(|(device, last)| *device != position.device || this.is_after(last))
     }
 
-    fn show(&mut self, position: &StoredFix) {
+    /// Whether its device is shown for the first time.
+    fn show(&mut self, position: &StoredFix) -> bool {
+        let this = Arrival::of(position);
         match self.shown.iter_mut().find(|(device, _)| *device == position.device) {
-            Some((_, seq)) => *seq = position.fix.seq.max(*seq),
-            None => self.shown.push((position.device, position.fix.seq)),
+            Some((_, last)) if this.is_after(last) => *last = this,
+            Some(_) => {}
+            None => {
+                self.shown.push((position.device, this));
+                return true;
+            }
         }
+        false
     }
 }
 
@@ -55,8 +66,19 @@ impl Subscription {
 #[derive(Default)]
 pub(super) struct Positions {
     subscriptions: Vec<Subscription>,
-    /// The client was told that its token is too old for positions, and has not given another.
-    told_expired: bool,
+    /// What the client was told of the end of its token.
+    told: Told,
+}
+
+/// What a client was told of the end of its token, before it gave another.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+enum Told {
+    #[default]
+    Nothing,
+    /// That it is near.
+    Near,
+    /// That it is over.
+    Over,
 }
 
 impl Positions {
@@ -103,14 +125,28 @@ impl Session {
     /// Positions need a token that is good now; a socket outlives its token for everything else. The client is told once.
     fn is_current(&mut self, moment: &Moment) -> Result<(), Option<Output>> {
         if moment.now < self.caller.until && moment.revoked.is_none() {
-            self.positions.told_expired = false;
             return Ok(());
         }
-        let told = std::mem::replace(&mut self.positions.told_expired, true);
+        let told = std::mem::replace(&mut self.positions.told, Told::Over) == Told::Over;
         let detail = || "positions need a current token; send a token frame".to_owned();
         let code = Code::TokenExpired.word();
         let error = || PlainFrame::Error { code, detail: detail(), emergency: None };
         Err((!told).then(|| Output::Send(error().into())))
+    }
+
+    /// Tells a client that watches somebody of the end of its token before it comes.
+    pub(super) fn tell_of_expiry(&mut self, moment: &Moment) {
+        let at = self.caller.until;
+        let is_near = moment.now < at && moment.now + TOLD_BEFORE >= at;
+        if is_near && !self.positions.is_empty() && self.positions.told == Told::Nothing {
+            self.positions.told = Told::Near;
+            self.send(PlainFrame::TokenExpires { at });
+        }
+    }
+
+    /// The client has given another token.
+    pub(super) fn token_is_fresh(&mut self) {
+        self.positions.told = Told::Nothing;
     }
 
     /// Starts to watch: the newest position at once, then each as it comes. A refused watch is forgotten.
@@ -171,8 +207,9 @@ impl Session {
             (GrantFor::Watch, Some(grant), _) => {
                 let leased_until = moment.monotonic + LEASE;
                 let heard_at = moment.at;
-                let shown = Vec::new();
-                self.positions.insert(Subscription { subject, grant, leased_until, heard_at, shown });
+                let (shown, names) = (Vec::new(), None);
+                self.positions.insert(Subscription { subject, grant, leased_until, heard_at, shown, names });
+                self.ask(Ask::Names(subject));
                 self.ask(Ask::Newest { grant, why: NewestFor::Grant });
             }
             (GrantFor::Renewal | GrantFor::Changed, Some(grant), Some(before)) => {
@@ -187,6 +224,15 @@ impl Session {
                     }
                 }
             }
+        }
+    }
+
+    /// What somebody who is watched is called; the first time that the watch began is said.
+    pub(super) fn named(&mut self, subject: UserId, names: Names, moment: &Moment) {
+        let Some(subscription) = self.positions.get(subject).filter(|s| s.holds(moment)) else { return };
+        let (basis, name) = (subscription.grant.basis().word(), names.people.get(&subject).cloned());
+        if subscription.names.replace(names).is_none() {
+            self.send(PlainFrame::Watching { user: subject, name, basis });
         }
     }
 
@@ -286,11 +332,22 @@ impl Session {
         if !subscription.holds(moment) || !grant.holds(moment.now) {
             return;
         }
-        subscription.show(&newest);
+        let user = grant.subject();
+        let is_new = subscription.show(&newest);
+        let names = subscription.names.as_ref();
+        let name = names.and_then(|names| names.people.get(&user).cloned());
+        let device_name = names.and_then(|names| names.devices.get(&newest.device).cloned());
+        if is_new && device_name.is_none() {
+            // They signed in there since.
+            self.ask(Ask::Names(user));
+        }
         self.send(PlainFrame::Position {
-            user: grant.subject(),
+            user,
+            name,
             device: newest.device,
+            device_name,
             raised: grant.raised_on().map(|device| device == newest.device),
+            doubtful: newest.fix.is_doubtful(),
             fix: newest.fix,
             basis: grant.basis().word(),
         });

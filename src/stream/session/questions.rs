@@ -1,6 +1,6 @@
 //! What a session asks the node, and the answers it goes on with.
 
-use crate::alerts::{AckState, AlertError, AlertView, EmergencyView};
+use crate::alerts::{AckState, AlertError, AlertView, EmergencyView, Names};
 use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::id::{AlertId, EmergencyId, SessionId, UserId};
@@ -82,6 +82,8 @@ pub(in crate::stream) enum Ask {
         /// Why.
         why: GrantFor,
     },
+    /// What somebody who is watched and their devices are called.
+    Names(UserId),
     /// The newest position that a grant covers.
     Newest {
         /// The grant.
@@ -153,6 +155,8 @@ pub(in crate::stream) enum Answer {
         /// The grant, if there is one.
         grant: Stored<Option<Grant>>,
     },
+    /// To [`Ask::Names`].
+    Names(UserId, Box<Names>),
     /// To [`Ask::Newest`].
     Newest {
         /// By which grant.

@@ -8,7 +8,7 @@ mod store;
 
 pub use store::{Incident, Keeper, RetentionStore, TrailPart, TrailStore};
 
-use super::{StoredFix, Tracking};
+use super::{StoredFix, TrackPage, Tracking};
 use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::id::{DeviceId, EmergencyId, UserId};
@@ -149,7 +149,7 @@ impl Tracking {
             return Ok(Vec::new());
         }
         let after = after.map(|(at, seq)| (at, device, seq));
-        self.merged(grant, &[device], Timestamp::from_unix_ms(i64::MIN), EVER, after, limit).await
+        self.merged(grant, &[device], TrackPage::forwards(after, limit)).await
     }
 
     /// Fixes and trails as one track. Fixes are read first: what goes over meanwhile is then in the trails.
@@ -157,22 +157,15 @@ impl Tracking {
         &self,
         grant: &Grant,
         devices: &[DeviceId],
-        from: Timestamp,
-        to: Timestamp,
-        after: Option<(Timestamp, DeviceId, i64)>,
-        limit: u32,
+        page: TrackPage,
     ) -> Stored<Vec<StoredFix>> {
-        let mut found = self.fixes.between(devices, from, to, after, limit).await?;
+        let mut found = self.fixes.page(devices, page).await?;
         let parts = self.trails(grant).await?;
         if parts.is_empty() {
             return Ok(found);
         }
-        found.extend(self.fixes.trail_between(devices, &parts, from, to, after, limit).await?);
-        let place = |f: &StoredFix| (f.fix.fixed_at, f.device, f.fix.seq);
-        found.sort_by_key(place);
-        found.dedup_by_key(|f| place(f));
-        found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-        Ok(found)
+        found.extend(self.fixes.trail_page(devices, &parts, page).await?);
+        Ok(page.first_of(found))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What keeping and dropping fixes needs from the store.
 
-use super::super::StoredFix;
+use super::super::{StoredFix, TrackPage};
 use crate::clock::Timestamp;
 use crate::error::Stored;
 use crate::id::{DeviceId, EmergencyId, UserId};
@@ -72,15 +72,12 @@ pub trait TrailStore: Send + Sync {
     /// those in the windows of `incidents`, and for an open one the newest fix of all, whatever its age. How many were
     /// dropped; 0 when there are no more.
     async fn expire(&self, device: DeviceId, before: Timestamp, incidents: &[Incident]) -> Stored<u64>;
-    /// As [`super::super::FixStore::between`], of the parts of trails; each fix once, whatever number of trails it is in.
-    async fn trail_between(
+    /// As [`super::super::FixStore::page`], of the parts of trails; each fix once, whatever number of trails it is in.
+    async fn trail_page(
         &self,
         devices: &[DeviceId],
         parts: &[TrailPart],
-        from: Timestamp,
-        to: Timestamp,
-        after: Option<(Timestamp, DeviceId, i64)>,
-        limit: u32,
+        page: TrackPage,
     ) -> Stored<Vec<StoredFix>>;
     /// As [`super::super::FixStore::newest`], of the parts of trails.
     async fn newest_of_trail(&self, devices: &[DeviceId], parts: &[TrailPart]) -> Stored<Option<StoredFix>>;

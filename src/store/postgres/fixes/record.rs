@@ -163,7 +163,8 @@ async fn tell_apart(
 async fn move_streams(tx: &mut Tx, fixes: &[NewFix], batch: &FixBatch) -> Stored<()> {
     let conflicts: BTreeSet<usize> = batch.conflicts.iter().copied().collect();
     let mut newest: BTreeMap<DeviceId, i64> = BTreeMap::new();
-    for (_, row) in fixes.iter().enumerate().filter(|(n, row)| row.streamed && !conflicts.contains(n)) {
+    let counts = |row: &NewFix| row.streamed && row.fix.number().is_some();
+    for (_, row) in fixes.iter().enumerate().filter(|(n, row)| counts(row) && !conflicts.contains(n)) {
         let seq = newest.entry(row.device).or_insert(row.fix.seq);
         *seq = row.fix.seq.max(*seq);
     }

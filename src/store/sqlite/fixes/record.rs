@@ -149,7 +149,7 @@ async fn move_streams(tx: &mut Tx<'_>, fixes: &[NewFix], batch: &FixBatch) -> St
     let mut newest: HashMap<DeviceId, i64> = HashMap::new();
     for (n, row) in fixes.iter().enumerate() {
         let stored = conflicts.next_if_eq(&n).is_none();
-        if stored && row.streamed {
+        if stored && row.streamed && row.fix.number().is_some() {
             let seq = newest.entry(row.device).or_insert(row.fix.seq);
             *seq = row.fix.seq.max(*seq);
         }

@@ -1,7 +1,7 @@
 //! The node behind a session: what it would answer.
 
 use crate::alerts::{
-    Accepted, AlertContent, AlertError, AlertKind, AlertView, Emergency, EmergencyKind, EmergencyView,
+    Accepted, AlertContent, AlertError, AlertKind, AlertView, Emergency, EmergencyKind, EmergencyView, Names,
     Opening, subject_view,
 };
 use crate::bus::Sealed;
@@ -103,6 +103,11 @@ impl Node {
             }
             Ask::Visibility { subject, why, .. } => {
                 Answer::Visibility { subject, why, grant: self.stored(self.grant(subject, now)) }
+            }
+            Ask::Names(subject) => {
+                let people = [(subject, "Bo".to_owned())].into();
+                let devices = [(stored_fix(1, now).device, "Bo's phone".to_owned())].into();
+                Answer::Names(subject, Box::new(Names { people, devices }))
             }
             Ask::Newest { grant, why } => {
                 let newest = self.newest.get(&grant.subject());
@@ -217,8 +222,8 @@ fn emergency_view(id: EmergencyId) -> EmergencyView {
 }
 
 fn accepted(id: EmergencyId) -> Accepted {
-    let (opened, copies, copies_max, notes) = (true, 1, 1, Vec::new());
-    Accepted { id, emergency: emergency(id), opened, copies, copies_max, notes }
+    let (opened, copies, copies_max, tells, notes) = (true, 1, 1, Some(1), Vec::new());
+    Accepted { id, emergency: emergency(id), opened, copies, copies_max, tells, notes }
 }
 
 fn alert(cursor: i64, of_emergency: bool) -> AlertView {

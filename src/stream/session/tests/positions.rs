@@ -20,9 +20,10 @@ fn watching() -> Rig {
     rig.node.trust_live(BO);
     rig.node.newest.insert(BO, 1);
     let said = watch(&mut rig, BO);
+    assert_eq!(said[..3], ["listen b0", "ask grant b0", "ask names of b0"]);
     assert_eq!(
-        said,
-        ["listen b0", "ask grant b0", "ask newest b0", "ask disclose 1", "position b0 1 live_location"]
+        said[3..],
+        ["watching b0 live_location", "ask newest b0", "ask disclose 1", "position b0 1 live_location"]
     );
     rig
 }
@@ -166,7 +167,34 @@ fn a_grant_that_ends_while_the_store_is_slow_shows_nothing() {
     rig.node.newest.insert(BO, 1);
     rig.node.takes = SECOND_S * 3;
     let said = watch(&mut rig, BO);
-    assert_eq!(said, ["listen b0", "ask grant b0", "ask newest b0"]);
+    assert_eq!(said, ["listen b0", "ask grant b0", "ask names of b0", "ask newest b0"]);
+}
+
+#[test]
+fn a_watch_is_answered_though_there_is_no_position_yet() {
+    let mut rig = Rig::welcomed();
+    rig.node.trust_live(BO);
+    assert_eq!(watch(&mut rig, BO)[3..], ["watching b0 live_location", "ask newest b0"]);
+}
+
+#[test]
+fn the_end_of_a_token_is_told_before_it_comes() {
+    let mut rig = watching();
+    let told = |said: &[String]| said.iter().filter(|s| *s == "token_expires").count();
+    rig.pass(SECOND_S * 830);
+    rig.give(Input::Beat);
+    assert_eq!(told(&rig.tick(Peers::None)), 0);
+    rig.pass(SECOND_S * 10);
+    assert_eq!(told(&rig.tick(Peers::None)), 1);
+    assert_eq!(told(&rig.tick(Peers::None)), 0, "once");
+    let mut fresh = caller(TokenKind::Access(SECOND));
+    fresh.until = rig.now() + SECOND_S * 30;
+    rig.node.tokens.insert("short".to_owned(), fresh);
+    rig.frame(json!({"type": "token", "access_token": "short"}));
+    assert_eq!(told(&rig.tick(Peers::None)), 1, "of each token");
+    let mut rig = Rig::welcomed();
+    rig.pass(SECOND_S * 850);
+    assert_eq!(told(&rig.tick(Peers::None)), 0, "who watches nobody needs no token");
 }
 
 #[test]
@@ -247,8 +275,8 @@ fn a_socket_watches_a_hundred_people() {
         assert_eq!(watch(&mut rig, person(n))[0], format!("listen {:x}", 0x1000 + n));
     }
     assert_eq!(watch(&mut rig, person(100)), ["error limit_reached"]);
-    assert_eq!(watch(&mut rig, person(0)).len(), 3, "one of them again is no more");
+    assert_eq!(watch(&mut rig, person(0)).len(), 5, "one of them again is no more");
     rig.frame(json!({"type": "unwatch", "user": person(0)}));
-    assert_eq!(watch(&mut rig, person(100)).len(), 3);
+    assert_eq!(watch(&mut rig, person(100)).len(), 5);
     assert_eq!(rig.listening.len(), 100);
 }

@@ -36,6 +36,7 @@ fn shown_frame(frame: &Value) -> String {
         "slow_down" => format!("slow_down {}", frame["fixes_per_s"]),
         "drain" => format!("drain {}", frame["after_s"]),
         "unavailable" => format!("unavailable {}", user()),
+        "watching" => format!("watching {} {}", user(), frame["basis"].as_str().unwrap()),
         "position" => {
             format!("position {} {} {}", user(), frame["fix"]["seq"], frame["basis"].as_str().unwrap())
         }
@@ -73,6 +74,7 @@ fn shown_ask(ask: &Ask) -> String {
         Ask::Move(session) => format!("move {}", session.0.as_u128()),
         Ask::OpenWayIn(given) => format!("way in for {}", given.len()),
         Ask::Visibility { subject, .. } => format!("grant {}", short(*subject)),
+        Ask::Names(subject) => format!("names of {}", short(*subject)),
         Ask::Newest { grant, .. } => format!("newest {}", short(grant.subject())),
         Ask::Disclose { newest, .. } => format!("disclose {}", newest.fix.seq),
     }

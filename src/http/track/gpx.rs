@@ -6,10 +6,10 @@ use quick_xml::events::{BytesDecl, BytesEnd, BytesStart, BytesText, Event};
 use std::io;
 
 /// The end of the file.
-pub(super) const CLOSE: &str = "</gpx>";
+pub(in crate::http) const CLOSE: &str = "</gpx>";
 
 /// The beginning of the file.
-pub(super) fn open() -> String {
+pub(in crate::http) fn open() -> String {
     written(|xml| {
         xml.write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)))?;
         let root = BytesStart::new("gpx").with_attributes([
@@ -22,7 +22,7 @@ pub(super) fn open() -> String {
 }
 
 /// A part of one device's track: its first part carries its name, its last ends it. A device without a fix has no track.
-pub(super) fn part(fixes: &[StoredFix], opens_as: Option<&str>, closes: bool) -> String {
+pub(in crate::http) fn part(fixes: &[StoredFix], opens_as: Option<&str>, closes: bool) -> String {
     if opens_as.is_some() && fixes.is_empty() {
         return String::new();
     }
