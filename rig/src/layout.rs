@@ -41,13 +41,27 @@ fn free() -> SocketAddr {
 }
 
 impl Deployment {
-    /// A node for each of these lists of roles, started in this way.
+    /// A node for each of these lists of roles, started in this way, which reach what they share by roads that can be broken.
     pub async fn start(roles: &[&str], how: Launch) -> Self {
+        Self::start_over(true, roles, how).await
+    }
+
+    /// The same without roads: nothing of the rig stands between the nodes and what they share, and takes its time.
+    pub async fn start_direct(roles: &[&str], how: Launch) -> Self {
+        Self::start_over(false, roles, how).await
+    }
+
+    async fn start_over(roads: bool, roles: &[&str], how: Launch) -> Self {
         let (postgres, redis) = (Postgres::start_lasting().await, Redis::start().await);
         let (database_road, redis_road) =
             (Proxy::to(&postgres.address()).await, Proxy::to(&redis.address()).await);
-        let database = database_road.instead_of(&postgres.url(), &postgres.address());
-        let site = Site::new(database, redis_road.instead_of(&redis.url(), &redis.address()));
+        let site = match roads {
+            true => Site::new(
+                database_road.instead_of(&postgres.url(), &postgres.address()),
+                redis_road.instead_of(&redis.url(), &redis.address()),
+            ),
+            false => Site::new(postgres.url(), redis.url()),
+        };
         let addresses: Vec<SocketAddr> = roles.iter().map(|_| free()).collect();
         let behind: Vec<_> = roles.iter().zip(&addresses).map(|(roles, at)| (services(roles), *at)).collect();
         let front = Front::start(&behind).await;

@@ -1,7 +1,7 @@
 //! The rule of a fence: what one fix makes of a membership.
 
 use super::{Geofence, Trigger};
-use crate::geo::{Fix, Placement, Shape};
+use crate::geo::{Area, Fix, Placement, Shape};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -46,6 +46,16 @@ const EXIT_MARGIN_M: f64 = 20.0;
 /// A fix coarser than this, and than the fence itself, says nothing while its circle lies across the edge.
 const COARSE_M: f64 = 100.0;
 
+/// Receivers that have no position write 0,0, a place in the sea. Of a fence that is not within so much of it, metres, such a fix
+/// says nothing.
+const NOWHERE_M: f64 = 100_000.0;
+
+/// Whether a fix says no place, as far as this shape goes.
+fn is_nowhere(fix: &Fix, shape: &Shape) -> bool {
+    let is_origin = fix.point.lat() == 0.0 && fix.point.lon() == 0.0;
+    is_origin && !Area::around(fix.point, NOWHERE_M).meets(&Area::of(shape))
+}
+
 /// The membership after a fix: enter at the edge, leave past edge + max(20 m, 10 % of the fence's size, accuracy).
 ///
 /// The hysteresis keeps noise at an edge from raising alarms; a fix whose circle of uncertainty is larger than the
@@ -57,7 +67,7 @@ pub fn evaluate(before: Membership, shape: &Shape, fix: &Fix) -> Membership {
     let Placement { inside, edge_m } = shape.place(fix.point, margin_m);
     let says_nothing = accuracy_m > size_m.max(COARSE_M) && edge_m < accuracy_m;
     match before {
-        _ if says_nothing => before,
+        _ if says_nothing || is_nowhere(fix, shape) => before,
         _ if inside => Membership::Inside,
         Membership::Inside if edge_m <= margin_m => Membership::Inside,
         Membership::Unknown if edge_m <= accuracy_m => Membership::Unknown,
@@ -75,6 +85,8 @@ pub fn crosses(fence: &Geofence, from: &Fix, to: &Fix) -> bool {
     let fine = |fix: &Fix| fix.accuracy_m.unwrap_or(0.0) <= COARSE_M;
     fine(from)
         && fine(to)
+        && !is_nowhere(from, &fence.shape)
+        && !is_nowhere(to, &fence.shape)
         && to.fixed_at.since(from.fixed_at) <= MAX_GAP
         && fence.shape.meets_segment(from.point, to.point)
 }
@@ -129,6 +141,24 @@ mod tests {
         assert_eq!(evaluate(Inside, &home.shape, &fix(125.0, 40.0)), Inside);
         assert_eq!(evaluate(Inside, &fence(1000.0).shape, &fix(1090.0, 5.0)), Inside);
         assert_eq!(evaluate(Inside, &fence(1000.0).shape, &fix(1110.0, 5.0)), Outside);
+    }
+
+    #[test]
+    fn a_fix_of_0_0_says_nothing_of_fences_elsewhere() {
+        let home = fence(100.0);
+        let nowhere = Fix { point: Point::new(0.0, -0.0).unwrap(), ..fix(0.0, 5.0) };
+        for before in [Unknown, Inside, Outside] {
+            assert_eq!(evaluate(before, &home.shape, &nowhere), before);
+        }
+        let shape = RawShape::Circle { center: vec![0.5, 0.0], radius_m: 100.0 };
+        let buoy = Geofence { shape: Arc::new(Shape::try_from(shape).unwrap()), ..fence(100.0) };
+        assert_eq!(evaluate(Inside, &buoy.shape, &nowhere), Outside);
+        let beyond = Fix { point: Point::new(0.0, 1.0).unwrap(), ..fix(0.0, 5.0) };
+        assert!(crosses(&buoy, &nowhere, &beyond));
+        let shape = RawShape::Circle { center: vec![5.0, 0.0], radius_m: 100.0 };
+        let far = Geofence { shape: Arc::new(Shape::try_from(shape).unwrap()), ..fence(100.0) };
+        let beyond = Fix { point: Point::new(0.0, 6.0).unwrap(), ..fix(0.0, 5.0) };
+        assert!(!crosses(&far, &nowhere, &beyond));
     }
 
     #[test]

@@ -27,10 +27,14 @@ pub fn read_raise(services: &Services, given: &Value) -> Raise {
 pub async fn raise(
     services: &Services,
     caller: Caller,
-    given: Raise,
+    mut given: Raise,
     read_at: Instant,
 ) -> Result<Accepted, AlertError> {
     let numbered = given.fix.clone().filter(|_| given.fix_is_numbered);
+    if let Some(fix) = &mut given.fix {
+        // Under the time of a clock that is fast it would seem newer than all that the phone sends next.
+        fix.fixed_at = fix.fixed_at.min(services.clock.now());
+    }
     let accepted = services.alerts.raise(caller.user, Some(caller.device), given, read_at).await;
     keep_up(services.clone(), caller, numbered);
     accepted

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a server that does not answer has failed the test")]
 
+mod any_client;
 mod bad_input;
 mod check_ins;
 mod drain;

@@ -314,3 +314,14 @@ async fn the_trail_of_a_phone_whose_clock_is_slow_is_seen() {
         trail["features"].as_array().unwrap().iter().map(|f| &f["properties"]["seq"]).collect();
     assert_eq!(seqs, [2, 3, 4]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_raise_of_a_fast_clock_hides_nothing_that_comes_after_it() {
+    let node = TestNode::start().await;
+    let (ada, bo, _) = node.pair(&SCOPES).await;
+    let ahead = |seq: i64, lat: f64| fix(seq, lat, ROAD.1, node.now() + Duration::from_secs(100));
+    ada.post("/v1/emergencies", json!({"fix": ahead(1, 48.3)})).await.ok().unwrap();
+    assert_eq!(place(&bo, &ada).await, (48.3, ROAD.1));
+    send_acked(&mut ada.stream().await, &[ahead(1, 48.3), ahead(2, 48.4)]).await;
+    assert_eq!(place(&bo, &ada).await, (48.4, ROAD.1));
+}

@@ -33,7 +33,7 @@ impl Stage {
     /// With other settings of each node.
     pub async fn set_with(on: On, how: Launch) -> Self {
         match on {
-            On::Scaled => Self::Scaled(Box::new(Deployment::start(SIX, how).await)),
+            On::Scaled => Self::Scaled(Box::new(Deployment::start_direct(SIX, how).await)),
             On::Embedded => {
                 let site = Site::embedded();
                 let node = site.launch("node", &how).serves();

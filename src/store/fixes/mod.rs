@@ -213,11 +213,17 @@ impl FixStore for Fixes {
                      (SELECT max(seq) FROM fixes WHERE device_id = $1 AND seq > 0),
                      (SELECT max(seq) FROM fixes WHERE device_id = $1 AND seq < 0))"
             ),
-            Database::Pg(_) => fixes!(
-                "WHERE device_id = $1 AND (fixed_at, seq) IN (
-                     (SELECT fixed_at, seq FROM fix_numbers WHERE device_id = $1 AND seq > 0 ORDER BY seq DESC LIMIT 1)
-                     UNION ALL
-                     (SELECT fixed_at, seq FROM fix_numbers WHERE device_id = $1 AND seq < 0 ORDER BY seq DESC LIMIT 1))"
+            // Of each its day is looked up first, so that no other is read.
+            Database::Pg(_) => concat!(
+                fixes!(
+                    "WHERE device_id = $1 AND (fixed_at, seq) = (SELECT fixed_at, seq FROM fix_numbers
+                         WHERE device_id = $1 AND seq > 0 ORDER BY seq DESC LIMIT 1)"
+                ),
+                " UNION ALL ",
+                fixes!(
+                    "WHERE device_id = $1 AND (fixed_at, seq) = (SELECT fixed_at, seq FROM fix_numbers
+                         WHERE device_id = $1 AND seq < 0 ORDER BY seq DESC LIMIT 1)"
+                ),
             ),
         });
         let rows = self.db.all::<FixRow>(self.newest_lane(), latest.bind(device)).await?;
