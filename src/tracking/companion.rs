@@ -74,7 +74,8 @@ impl Tracking {
     /// Devices that send fixes here and are not the tracked one of their person, each with that; at most `limit`.
     pub fn others_that_send(&self, limit: usize) -> Vec<(UserId, DeviceId, DeviceId)> {
         let since = self.clock.now() - LATELY;
-        let people = self.people.iter().filter_map(|person| person.value().upgrade());
-        people.flat_map(|person| person.others_that_send(since)).take(limit).collect()
+        // Nobody is let go while the map is gone through.
+        let people: Vec<_> = self.people.iter().filter_map(|person| person.value().upgrade()).collect();
+        people.iter().flat_map(|person| person.others_that_send(since)).take(limit).collect()
     }
 }

@@ -7,7 +7,11 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 use tempfile::TempDir;
+
+/// For a server to listen.
+const STARTED_WITHIN: Duration = Duration::from_secs(60);
 
 /// A server in a process of its own.
 pub(crate) struct Server {
@@ -30,8 +34,17 @@ impl Server {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        lines.read_line(&mut line).unwrap();
+        let (said, first_line) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            // Nobody listens any more if it took too long.
+            let _ = said.send(lines.read_line(&mut line).map(|_| line));
+        });
+        let Ok(line) = first_line.recv_timeout(STARTED_WITHIN) else {
+            child.kill().unwrap();
+            panic!("the server did not start within {STARTED_WITHIN:?}");
+        };
+        let line = line.unwrap();
         let base = line.trim().split_once("http://").map(|(_, addr)| format!("http://{addr}")).unwrap();
         Self { child, api: Api::new(base).unwrap() }
     }

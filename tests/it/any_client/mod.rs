@@ -10,19 +10,23 @@ mod phone;
 use crate::harness::{Dice, count, handle, seed};
 use crate::kill::Server;
 use anyhow::{Context, ensure};
-use cima::client::{Api, Session};
+use cima::client::{Api, DEADLINE, Session};
 use phone::{Phone, Sent, Told};
 use serde_json::{Value, json};
 use std::collections::HashMap;
+use std::fs::File;
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 /// People who are played at a time; then the server is killed in the middle of what they do.
 const AT_ONCE: usize = 100;
+/// For what somebody does; on a busy machine a hundred do it at a time.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// Before a sign-in that was one too many is tried again.
 const AGAIN: Duration = Duration::from_millis(20);
 /// All that is kept, of whatever time.
@@ -144,7 +148,8 @@ impl Somebody {
             api.post("/v1/emergencies", &phone.session.access, body).await?.ok()?;
         } else {
             body["type"] = json!("emergency");
-            let mut socket = api.stream(&phone.session.access).await?;
+            let opened = timeout(DEADLINE, api.stream(&phone.session.access)).await;
+            let mut socket = opened.context("no stream in time")??;
             socket.send(&body).await?;
             socket.wait("accepted").await?;
         }
@@ -219,13 +224,20 @@ async fn all_of<T: Send + 'static>(
     done
 }
 
+/// The end of what the server has logged.
+fn last_of(log: &Path) -> String {
+    let all = std::fs::read_to_string(log).unwrap_or_default();
+    all.lines().rev().take(40).collect::<Vec<_>>().join("\n")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_a_client_was_told_is_true() {
     let (seed, wanted) = (seed(), count(100_000));
     let only: Option<usize> = std::env::var("CIMA_CLIENT").ok().and_then(|n| n.parse().ok());
     let folder = TempDir::new().unwrap();
-    let quiet = || Stdio::null();
-    let mut server = Server::start_with(&folder, &[], quiet()).await;
+    let log = folder.path().join("log");
+    let noted = || Stdio::from(File::options().create(true).append(true).open(&log).unwrap());
+    let mut server = Server::start_with(&folder, &[], noted()).await;
     let mut dice = Dice(seed);
     let (mut played, mut shown) = (Played::default(), 0);
     while played.clients < wanted {
@@ -233,22 +245,25 @@ async fn whatever_a_client_was_told_is_true() {
         let contact = Arc::new((server.api.sign_up(&name, "Bo").await.unwrap(), name));
         let numbers = (played.people..played.people + AT_ONCE).filter(|n| only.is_none_or(|only| only == *n));
         let signed_up = numbers.map(|n| sign_up(server.api.clone(), n, seed, Arc::clone(&contact)));
-        let people = all_of(signed_up).await;
+        let people = timeout(PATIENCE, all_of(signed_up)).await.expect("nobody can sign up");
         let began = tokio::spawn({
             let api = server.api.clone();
             async move { all_of(people.into_iter().map(|somebody| somebody.first(api.clone()))).await }
         });
         sleep(Duration::from_millis(dice.roll(1_500))).await;
         server.kill();
-        let people = began.await.unwrap();
-        server = Server::start_with(&folder, &[], quiet()).await;
+        let people = timeout(PATIENCE, began).await.expect("a call without an end").unwrap();
+        server = Server::start_with(&folder, &[], noted()).await;
         let ended = people.into_iter().map(|somebody| {
             let (number, contact) = (somebody.number, Arc::clone(&contact));
             let second = somebody.second(server.api.clone(), contact);
-            async move { second.await.with_context(|| format!("CIMA_SEED={seed} CIMA_CLIENT={number}")) }
+            async move {
+                let done = timeout(PATIENCE, second).await.context("it takes for ever").flatten();
+                done.with_context(|| format!("CIMA_SEED={seed} CIMA_CLIENT={number}"))
+            }
         });
         for somebody in all_of(ended).await {
-            let somebody = somebody.unwrap();
+            let somebody = somebody.unwrap_or_else(|error| panic!("{error:?}\n{}", last_of(&log)));
             played.clients += somebody.phones.len();
             played.stored += somebody.sent().filter(|(_, sent)| sent.told == Told::Stored).count();
             played.raised += usize::from(somebody.emergency.is_some());

@@ -161,11 +161,12 @@ impl Phone {
     }
 
     async fn stream(&mut self, api: &Api, parts: &[&[usize]], is_lost: bool) -> anyhow::Result<()> {
-        let mut socket = api.stream(&self.session.access).await?;
+        let opened = timeout(DEADLINE, api.stream(&self.session.access)).await;
+        let mut socket = opened.context("no welcome in time")??;
         let mut on_this = Vec::new();
         for part in parts {
             let given: Vec<Value> = part.iter().map(|n| self.sent[*n].fix.clone()).collect();
-            socket.send(&fixes(&given)).await?;
+            timeout(DEADLINE, socket.send(&fixes(&given))).await.context("it does not read")??;
             on_this.extend_from_slice(part);
         }
         if is_lost {
