@@ -213,15 +213,18 @@ fn place(fix: &Value) -> String {
     json!([fix["lon"], fix["lat"]]).to_string()
 }
 
-async fn all_of<T: Send + 'static>(
-    each: impl Iterator<Item = impl Future<Output = T> + Send + 'static>,
-) -> Vec<T> {
-    let mut tasks: JoinSet<T> = each.collect();
+async fn all_in<T: 'static>(tasks: &mut JoinSet<T>) -> Vec<T> {
     let mut done = Vec::with_capacity(tasks.len());
     while let Some(one) = tasks.join_next().await {
         done.push(one.unwrap());
     }
     done
+}
+
+async fn all_of<T: Send + 'static>(
+    each: impl Iterator<Item = impl Future<Output = T> + Send + 'static>,
+) -> Vec<T> {
+    all_in(&mut each.collect()).await
 }
 
 /// The end of what the server has logged.
@@ -246,13 +249,12 @@ async fn whatever_a_client_was_told_is_true() {
         let numbers = (played.people..played.people + AT_ONCE).filter(|n| only.is_none_or(|only| only == *n));
         let signed_up = numbers.map(|n| sign_up(server.api.clone(), n, seed, Arc::clone(&contact)));
         let people = timeout(PATIENCE, all_of(signed_up)).await.expect("nobody can sign up");
-        let began = tokio::spawn({
-            let api = server.api.clone();
-            async move { all_of(people.into_iter().map(|somebody| somebody.first(api.clone()))).await }
-        });
+        let api = &server.api;
+        let mut began: JoinSet<Somebody> =
+            people.into_iter().map(|somebody| somebody.first(api.clone())).collect();
         sleep(Duration::from_millis(dice.roll(1_500))).await;
         server.kill();
-        let people = timeout(PATIENCE, began).await.expect("a call without an end").unwrap();
+        let people = timeout(PATIENCE, all_in(&mut began)).await.expect("a call without an end");
         server = Server::start_with(&folder, &[], noted()).await;
         let ended = people.into_iter().map(|somebody| {
             let (number, contact) = (somebody.number, Arc::clone(&contact));
