@@ -66,20 +66,20 @@ pub(super) async fn consider(
     tracked: DeviceId,
     other: DeviceId,
 ) -> Stored<DeviceId> {
-    let template = match services.tracking.companion(tracked, other).await? {
+    let (template, with) = match services.tracking.companion(tracked, other).await? {
         Companion::Tracked => return Ok(tracked),
         Companion::Other => {
             tracing::info!(from = %tracked, to = %other, "another device is tracked: the one that sends");
             follow(services, user, other).await;
-            "device.followed"
+            ("device.followed", other)
         }
-        Companion::Unclear => "device.which",
+        Companion::Unclear => ("device.which", tracked),
     };
     // It is decided all the same if it cannot be told.
     if let Err(error) = services.alerts.announce_device(user, other, template).await {
         tracing::warn!(%error, template, "a person was not told of their devices");
     }
-    Ok(if template == "device.followed" { other } else { tracked })
+    Ok(with)
 }
 
 /// Looks now and then at the devices that stream here and are not tracked.
