@@ -56,7 +56,8 @@ async fn patiently<T, F: Future<Output = anyhow::Result<T>>>(
 ) -> anyhow::Result<T> {
     loop {
         match attempt().await {
-            Err(busy) if format!("{busy:#}").contains("429") => sleep(AGAIN).await,
+            // As the client words a status; a port may have these digits too.
+            Err(busy) if format!("{busy:#}").contains(": 429: {") => sleep(AGAIN).await,
             done => return done,
         }
     }
