@@ -451,9 +451,13 @@ impl Tracking {
         let since = grant.trail_from().unwrap_or(page.since);
         let mut devices = self.covered_devices(grant).await?;
         devices.retain(|device| of.is_none_or(|of| of == *device));
+        if !matches!(grant.basis(), Basis::Emergency(_)) {
+            let from = since.max(page.from);
+            return self.merged(grant, &devices, TrackPage { from, since, ..page }).await;
+        }
         let mut found = Vec::new();
         for device in devices {
-            let from = (since - self.lag(grant, device, since).await?).max(page.from);
+            let from = (since - self.lag(device, since).await?).max(page.from);
             if from < page.to {
                 found.extend(self.merged(grant, &[device], TrackPage { from, since, ..page }).await?);
             }
@@ -464,10 +468,7 @@ impl Tracking {
     /// By how much the clock of a device was slow when it sent its last fix, if that was since then, or how late it sent it: in an
     /// emergency what it takes is to be seen all the same. Of what it took before that fix, as its clock has it, no more is
     /// covered than of any other.
-    async fn lag(&self, grant: &Grant, device: DeviceId, since: Timestamp) -> Stored<Duration> {
-        if !matches!(grant.basis(), Basis::Emergency(_)) {
-            return Ok(Duration::ZERO);
-        }
+    async fn lag(&self, device: DeviceId, since: Timestamp) -> Stored<Duration> {
         let last = self.fixes.latest(device).await?.filter(|last| last.received_at >= since);
         Ok(last.map_or(Duration::ZERO, |last| last.received_at.since(last.fix.fixed_at)))
     }

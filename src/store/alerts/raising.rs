@@ -54,11 +54,11 @@ pub(super) async fn raise_in(
         name(tx, emergency, emergency.id, false).await?;
     }
     let mut new = NewAlerts::at(now);
-    for alert in alerts {
-        match others >= i64::from(OPENINGS_AN_HOUR) {
-            true => new.tell(tx, &alert.clone().coalesced()).await?,
-            false => new.tell(tx, alert).await?,
-        };
+    if others >= i64::from(OPENINGS_AN_HOUR) {
+        let coalesced: Vec<AlertDraft> = alerts.iter().cloned().map(AlertDraft::coalesced).collect();
+        new.tell_all(tx, &coalesced).await?;
+    } else {
+        new.tell_all(tx, alerts).await?;
     }
     Ok(Raised::Opened(new.place(tx).await?))
 }

@@ -130,8 +130,10 @@ impl Somebody {
             self.look_as_a_contact(&api, &contact.0).await?;
             let path = format!("/v1/emergencies/{id}/resolve");
             api.post(&path, &self.phones[0].session.access, json!({})).await?.ok()?;
-            let over = api.get(&self.path("track?", ALL), &contact.0.access).await?;
-            ensure!(over.status == 404, "after its end a contact is shown {}", over.body);
+            for what in [self.path("track?", ALL), self.path("location", "")] {
+                let over = api.get(&what, &contact.0.access).await?;
+                ensure!(over.status == 404, "after its end a contact is shown {}", over.body);
+            }
         }
         Ok(self)
     }
@@ -193,6 +195,9 @@ impl Somebody {
     async fn look_as_a_contact(&self, api: &Api, contact: &Session) -> anyhow::Result<()> {
         let seen = api.get(&self.path("location", ""), &contact.access).await?;
         let phone = self.phones.iter().find(|phone| phone.raised).context("nobody raised")?;
+        for sent in phone.sent.iter().filter(|sent| sent.after_raise) {
+            ensure!(sent.told == Told::Stored, "in an emergency nothing is refused: {sent:?} of {phone:?}");
+        }
         let of_it = |sent: &&Sent| sent.after_raise && sent.told == Told::Stored;
         let Some(last) = phone.sent.iter().rfind(of_it) else { return Ok(()) };
         let at = json!([seen.body["fix"]["lon"], seen.body["fix"]["lat"]]).to_string();
