@@ -9,7 +9,7 @@ use crate::bus::{Bus, Event};
 use crate::clock::{Clock, Timestamp};
 use crate::error::Stored;
 use crate::id::{AlertId, DeviceId, EmergencyId, UserId, derived};
-use crate::tracking::{Severity, StoredFix, Tracking};
+use crate::tracking::{Arrival, Severity, StoredFix, Tracking};
 use crate::trust::{Basis, EmergencyFacts, Grant, LinkRole, Scope, Trust, TrustLink, visibility};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -171,7 +171,9 @@ impl Alerts {
         // Where the phone is that raised it: a tablet at home says nothing of that, however lately it spoke.
         Ok(match (stored, raised) {
             (Some(stored), Some(raised)) if stored.device != raised.device => Some(raised),
-            (Some(stored), Some(raised)) if stored.received_at < raised.received_at => Some(raised),
+            (Some(stored), Some(raised)) if Arrival::of(&raised).came_after(&Arrival::of(&stored)) => {
+                Some(raised)
+            }
             (stored, raised) => stored.or(raised),
         })
     }

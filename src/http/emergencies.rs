@@ -217,6 +217,20 @@ async fn unclaim_emergency(
     Ok(Json(view))
 }
 
+/// How long an app goes on sending fixes after an end: an hour. The same whatever the end was.
+const KEEP_STREAMING: Duration = Duration::from_secs(3600);
+
+/// An emergency after its end.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = EmergencyEnded)]
+struct EndedView {
+    #[serde(flatten)]
+    emergency: EmergencyView,
+    /// Go on sending fixes for so long, seconds, as if it were open. An end may have been forced: then those who help still
+    /// need to know where the person is.
+    keep_streaming_s: u64,
+}
+
 /// What ends an emergency.
 #[derive(Deserialize, Default, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -231,14 +245,14 @@ struct End {
     security(("access" = []), ("distress" = [])),
     params(("id" = uuid::Uuid, Path, description = "The emergency.")),
     request_body = Option<End>,
-    responses((status = 200, description = "The emergency after it", body = EmergencyView), Unusable, BadPin, Missing)
+    responses((status = 200, description = "The emergency after it", body = EndedView), Unusable, BadPin, Missing)
 )]
 async fn resolve_emergency(
     State(services): State<Services>,
     Distress(caller): Distress,
     Id(id): Id<EmergencyId>,
     OptionalBody(given): OptionalBody<End>,
-) -> Result<Json<EmergencyView>, Problem> {
+) -> Result<Json<EndedView>, Problem> {
     end(&services, caller, id, EndWith::Resolve, given).await
 }
 
@@ -248,14 +262,14 @@ async fn resolve_emergency(
     security(("access" = []), ("distress" = [])),
     params(("id" = uuid::Uuid, Path, description = "The emergency.")),
     request_body = Option<End>,
-    responses((status = 200, description = "The emergency after it", body = EmergencyView), Unusable, BadPin, Missing)
+    responses((status = 200, description = "The emergency after it", body = EndedView), Unusable, BadPin, Missing)
 )]
 async fn cancel_emergency(
     State(services): State<Services>,
     Distress(caller): Distress,
     Id(id): Id<EmergencyId>,
     OptionalBody(given): OptionalBody<End>,
-) -> Result<Json<EmergencyView>, Problem> {
+) -> Result<Json<EndedView>, Problem> {
     end(&services, caller, id, EndWith::Cancel, given).await
 }
 
@@ -265,9 +279,10 @@ async fn end(
     id: EmergencyId,
     with: EndWith,
     given: End,
-) -> Result<Json<EmergencyView>, Problem> {
+) -> Result<Json<EndedView>, Problem> {
     let emergency = emergencies::end(services, caller, id, with, given.pin.as_deref()).await?;
-    Ok(Json(shown_ended(services, &emergency, caller).await))
+    let emergency = shown_ended(services, &emergency, caller).await;
+    Ok(Json(EndedView { emergency, keep_streaming_s: KEEP_STREAMING.as_secs() }))
 }
 
 #[cfg(test)]

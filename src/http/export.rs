@@ -259,7 +259,7 @@ impl Export {
             List::LinksGranted | List::LinksReceived => {
                 let role = if list == List::LinksGranted { LinkRole::Subject } else { LinkRole::Contact };
                 let found = trust.links(user, role, page::after(after)?, ITEMS).await?;
-                items(found, |l| l.id.to_string(), |l| l.seen_by(user))
+                items(found, |l| l.id.to_string(), |l| l)
             }
             List::Geofences => {
                 let found = tracking.fences().list(user, page::after(after)?, ITEMS).await?;

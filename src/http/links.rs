@@ -71,7 +71,7 @@ struct LinkChange {
     /// 1 is told first; 1 to 3.
     #[schema(minimum = 1, maximum = 3)]
     tier: Option<u8>,
-    /// Whether the contact is told when I was forced to end an emergency.
+    /// Whether the contact is told when I was forced to end an emergency. No answer shows it.
     duress: Option<bool>,
 }
 
@@ -137,5 +137,5 @@ async fn list_links(
 ) -> Result<Json<Page<TrustLink>>, Problem> {
     let (after, limit) = (page::after(part.after.as_deref())?, page::limit(part.limit)?);
     let found = services.trust.links(caller.user, part.role, after, limit + 1).await?;
-    Ok(Json(Page::of(found, limit, |l| l.id.to_string()).map(|l| l.seen_by(caller.user))))
+    Ok(Json(Page::of(found, limit, |l| l.id.to_string())))
 }

@@ -57,7 +57,11 @@ pub(super) fn judge(known: Option<&Known>, seen: &Seen, asked: Monotonic, took: 
     let passed = i64::try_from(at.since(known.at).as_millis()).unwrap_or(i64::MAX);
     let by_ms = seen.now.unix_ms() - known.now.unix_ms() - passed;
     let stepped = by_ms.abs() > STEP_MS;
+    let unsure_ms = i64::try_from(took.as_millis()).unwrap_or(i64::MAX) / 2;
     match (stepped, seen.steps == known.steps) {
+        // An answer may be from any moment between the question and its arrival. What may be nothing but that moves no clock:
+        // a node that is busy would go back and forth.
+        (false, true) if by_ms.abs() <= unsure_ms => Verdict::Goes,
         // Everything that is due has been moved by whoever saw it first.
         (true, false) | (false, true) => is,
         (true, true) => Verdict::Step { by_ms, undoes: false },
@@ -209,6 +213,26 @@ mod tests {
         world.store_ms -= 3_600_000;
         world.look(0);
         assert_eq!(world.left(0), 600_000);
+    }
+
+    #[test]
+    fn what_may_be_the_way_of_an_answer_moves_no_clock() {
+        let mut world = World::new(1);
+        world.look(0);
+        world.pass(1_000);
+        let judged = |off_ms, took_ms| {
+            let now = Timestamp::from_unix_ms(world.store_ms + off_ms);
+            let seen = Seen { now, newest: now, steps: 0, last_step_ms: 0, undone: false };
+            let took = Duration::from_millis(took_ms);
+            let asked = world.known[0].as_ref().unwrap().at + (Duration::from_secs(1) - took / 2);
+            judge(world.known[0].as_ref(), &seen, asked, took)
+        };
+        for (off_ms, took_ms) in [(200, 400), (-200, 400), (0, 0), (1, 3)] {
+            assert_eq!(judged(off_ms, took_ms), Verdict::Goes, "{off_ms} ms in {took_ms} ms");
+        }
+        for (off_ms, took_ms) in [(201, 400), (-201, 400), (5, 2)] {
+            assert!(matches!(judged(off_ms, took_ms), Verdict::Is(_)), "{off_ms} ms in {took_ms} ms");
+        }
     }
 
     #[test]

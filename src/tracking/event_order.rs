@@ -107,6 +107,9 @@ impl Bounds {
 /// A device that has sent older fixes only for so long has set its clock back; before, they are late ones.
 pub(super) const SET_BACK: Duration = Duration::from_secs(10);
 
+/// The clocks of two nodes, and one node's before and after it looked at the store's, differ by less.
+const TOGETHER: Duration = Duration::from_secs(2);
+
 /// What tells which of two fixes of one device is the newer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Arrival {
@@ -136,6 +139,14 @@ impl Arrival {
         self.fixed_at > other.fixed_at || self.received_at >= other.received_at + SET_BACK
     }
 
+    /// Whether the server had it after `other`. Of two that came at almost the same moment, perhaps to two nodes, the phone's
+    /// own count tells.
+    pub fn came_after(&self, other: &Self) -> bool {
+        let (one, two) = (self.received_at, other.received_at);
+        let together = one < two + TOGETHER && two < one + TOGETHER;
+        if together && self.seq > 0 && other.seq > 0 { self.seq > other.seq } else { one > two }
+    }
+
     /// Whether it is older by its time than `other`, which the device sent shortly before: a late one, perhaps.
     pub(super) fn is_overtaken_by(&self, other: &Self) -> bool {
         self.fixed_at < other.fixed_at && self.received_at < other.received_at + SET_BACK
@@ -153,4 +164,23 @@ pub fn last_of(found: impl IntoIterator<Item = StoredFix>) -> Option<StoredFix> 
 /// The newest by event time.
 pub fn newest_of(found: impl IntoIterator<Item = StoredFix>) -> Option<StoredFix> {
     found.into_iter().max_by_key(|stored| stored.fix.order())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_last_is_told_by_the_count_where_clocks_are_too_close_to_tell() {
+        let at = |ms| Timestamp::from_unix_ms(1_800_000_000_000 + ms);
+        let arrival = |seq, ms| Arrival { seq, fixed_at: at(0), received_at: at(ms) };
+        // A raise, and the fix after it on a node whose clock is a little behind.
+        assert!(arrival(4, 300).came_after(&arrival(2, 500)));
+        assert!(!arrival(2, 500).came_after(&arrival(4, 300)));
+        // An app that counts from the beginning again.
+        assert!(arrival(1, 5_000).came_after(&arrival(700, 0)));
+        // Without a number there is only the time.
+        assert!(arrival(-7, 500).came_after(&arrival(4, 300)));
+        assert!(!arrival(4, 300).came_after(&arrival(4, 300)));
+    }
 }

@@ -118,9 +118,10 @@ pub struct TrustLink {
     pub scopes: Scopes,
     /// 1 is told first.
     pub tier: u8,
-    /// Whether the contact is told when the subject was forced to end an emergency. Only the subject sees it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub duress: Option<bool>,
+    /// Whether the contact is told when the subject was forced to end an emergency. Nobody is shown it: whoever forces the
+    /// subject could read it on their phone.
+    #[serde(skip)]
+    pub hears_duress: bool,
     /// Where it stands.
     pub state: LinkState,
     /// When it was asked.
@@ -143,16 +144,10 @@ impl TrustLink {
     pub fn allows(&self, scope: Scope, now: Timestamp) -> bool {
         self.in_force(now) && self.scopes.has(scope)
     }
-    /// Whether the contact is told of duress.
-    pub fn hears_duress(&self) -> bool {
-        self.duress.unwrap_or(true)
-    }
-    /// As `user` sees it: the contact is not told whether they hear of duress.
-    pub fn seen_by(mut self, user: UserId) -> Self {
-        if user != self.subject {
-            self.duress = None;
-        }
-        self
+    /// Whether the contact is told that an emergency, which seems to be over since then, goes on: whoever became a contact
+    /// after it seems to be over sees one that is.
+    pub fn hears_what_goes_on_since(&self, seems_over: Timestamp) -> bool {
+        self.hears_duress && self.accepted_at.is_some_and(|accepted| accepted < seems_over)
     }
 }
 

@@ -27,7 +27,7 @@ pub struct LinkIn {
     pub tier: u8,
     /// When it ends by itself.
     pub expires_at: Option<Timestamp>,
-    /// Whether the contact is told when the subject was forced to end an emergency.
+    /// Whether the contact is told when the subject was forced to end an emergency. No answer shows it.
     #[serde(default = "yes")]
     pub duress: bool,
 }

@@ -41,8 +41,8 @@ pub struct EmergencyFacts {
     pub trail_from: Timestamp,
     /// The device that raised it: the one that the person has with them. None for a missed check-in.
     pub raised_on: Option<DeviceId>,
-    /// Whether it was ended under duress: to the subject's tokens it is over.
-    pub duress: bool,
+    /// Since when it seems to be over to the subject's tokens, if it was ended under duress.
+    pub seems_over_since: Option<Timestamp>,
 }
 
 /// A live proof that `viewer` may see `subject`'s position. Its fields are private and [`visibility`] is its only
@@ -108,14 +108,19 @@ pub fn visibility(
     let link = link.filter(|l| l.subject == subject && l.contact == viewer && l.in_force(now))?;
     let until = link.expires_at.map_or(until, |end| end.min(until));
     let always = link.scopes.has(Scope::LiveLocation);
-    let mine = emergencies.iter().filter(|e| e.subject == subject && (!e.duress || link.hears_duress()));
+    let mine = emergencies.iter().filter(|e| {
+        e.subject == subject && e.seems_over_since.is_none_or(|end| link.hears_what_goes_on_since(end))
+    });
     // One that the subject knows of comes first: what it shows is listed to them.
-    let emergency =
-        mine.min_by_key(|e| (e.duress, e.trail_from)).filter(|_| link.scopes.has(Scope::EmergencyLocation));
+    let emergency = mine
+        .min_by_key(|e| (e.seems_over_since.is_some(), e.trail_from))
+        .filter(|_| link.scopes.has(Scope::EmergencyLocation));
     let trail = emergency.map(|e| e.trail_from);
     let (basis, from, covert) = match emergency {
         // To the subject's tokens a duress end is an end, so what a link shows always is shown as always.
-        Some(e) if !(e.duress && always) => (Basis::Emergency(e.id), trail?, e.duress),
+        Some(e) if !(e.seems_over_since.is_some() && always) => {
+            (Basis::Emergency(e.id), trail?, e.seems_over_since.is_some())
+        }
         _ if always => {
             (Basis::LiveLocation, trail.map_or(link.scopes_since, |t| t.min(link.scopes_since)), false)
         }

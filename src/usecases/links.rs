@@ -26,7 +26,7 @@ pub async fn ask(services: &Services, caller: Caller, given: LinkIn) -> Result<(
             return Err(error.into());
         }
     }
-    Ok((link.seen_by(caller.user), new))
+    Ok((link, new))
 }
 
 /// The contact accepts; the subject is told once.
@@ -39,7 +39,7 @@ pub async fn accept(services: &Services, caller: Caller, id: LinkId) -> Result<T
     if before.state == LinkState::Pending {
         services.alerts.announce_link(&link, "link.accepted", None).await?;
     }
-    Ok(link.seen_by(caller.user))
+    Ok(link)
 }
 
 /// The subject changes what a link allows. Needs step-up if it grants more of a position.
@@ -59,5 +59,5 @@ pub async fn change(
     }
     let link = services.trust.change(id, caller.user, patch).await?;
     services.alerts.announce_link(&link, "link.changed", None).await?;
-    Ok(link.seen_by(caller.user))
+    Ok(link)
 }

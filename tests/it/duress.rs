@@ -216,6 +216,107 @@ async fn a_contact_excluded_from_duress_sees_an_end() {
     assert!(list["items"][0].get("duress").is_none(), "the contact is not told that they are excluded");
 }
 
+/// All that a contact can find of somebody's emergencies, and what their socket hears until everything has come.
+async fn all_a_contact_finds(contact: &Person, ada: &Person, id: &str, stream: &mut Socket) -> Vec<Value> {
+    let mut found = Vec::new();
+    let mut names = Transcript::default();
+    for path in [
+        format!("/v1/emergencies/{id}"),
+        "/v1/emergencies?role=contact".to_owned(),
+        "/v1/emergencies?role=contact&state=active".to_owned(),
+        format!("/v1/people/{}/location", ada.id()),
+        format!("/v1/people/{}/track", ada.id()),
+        "/v1/alerts".to_owned(),
+        "/v1/links?role=contact".to_owned(),
+    ] {
+        let answer = contact.get(&path).await;
+        found.push(names.rename(&json!([answer.status, answer.body])));
+    }
+    // A frame of the contact's own comes after what was on its way.
+    stream.send(&json!({"type": "watch", "user": contact.id()})).await.unwrap();
+    loop {
+        match stream.hear().await {
+            Heard::Frame(frame) if frame["type"] == "watching" => return found,
+            Heard::Frame(frame) => found.push(names.rename(&frame)),
+            ended => panic!("{ended:?}"),
+        }
+    }
+}
+
+/// Ada cancels in the countdown with this PIN; Bo does not hear of duress.
+async fn cancelled_in_a_countdown(pin: &str) -> Vec<Value> {
+    let node = TestNode::start_manual().await;
+    let (ada, bo, link) = node.pair(&["alerts", "emergency_location"]).await;
+    ada.call("PATCH", &format!("/v1/links/{link}"), json!({"duress": false})).await.ok().unwrap();
+    ada.call("PATCH", "/v1/me", json!({"pin": PIN, "duress_pin": DURESS})).await.ok().unwrap();
+    let mut contact = bo.stream().await;
+    let raised = ada.post("/v1/emergencies", json!({"kind": "sos", "countdown_s": 60})).await;
+    let id = raised.body["emergency"]["id"].as_str().unwrap().to_owned();
+    node.clock.advance(Duration::from_secs(5));
+    let ended = ada.post(&format!("/v1/emergencies/{id}/cancel"), json!({"pin": pin})).await.ok().unwrap();
+    assert_eq!((&ended["state"], &ended["keep_streaming_s"]), (&json!("cancelled"), &json!(3600)));
+    node.clock.advance(Duration::from_secs(120));
+    let mut phone = ada.stream().await;
+    send_acked(&mut phone, &[fix(1, 48.2, 16.4, node.now())]).await;
+    all_a_contact_finds(&bo, &ada, &id, &mut contact).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forced_cancel_in_the_countdown_tells_those_who_do_not_hear_of_duress_nothing() {
+    let (truly, forced) = tokio::join!(cancelled_in_a_countdown(PIN), cancelled_in_a_countdown(DURESS));
+    assert_eq!(truly[0][0], 404, "{truly:?}");
+    assert_eq!(truly, forced);
+}
+
+/// Cy becomes a contact after Ada ended an emergency with this PIN, and looks. What Bo, who was one before, is told of it.
+async fn linked_after_the_end(pin: &str) -> (Vec<Value>, Value) {
+    let node = TestNode::start_manual().await;
+    let (ada, bo, _) = node.pair(&["alerts", "emergency_location"]).await;
+    ada.call("PATCH", "/v1/me", json!({"pin": PIN, "duress_pin": DURESS})).await.ok().unwrap();
+    let id = ada.raise().await;
+    node.clock.advance(Duration::from_secs(5));
+    let ended = ada.post(&format!("/v1/emergencies/{id}/resolve"), json!({"pin": pin})).await;
+    assert_eq!((ended.status, &ended.body["keep_streaming_s"]), (200, &json!(3600)));
+    node.clock.advance(Duration::from_secs(5));
+    let cy = node.person("Cy").await;
+    node.api.link(&ada.session, &cy.session, &cy.handle, &["alerts", "emergency_location"]).await.unwrap();
+    let mut contact = cy.stream().await;
+    let mut phone = ada.stream().await;
+    send_acked(&mut phone, &[fix(1, 48.2, 16.4, node.now())]).await;
+    contact.send(&json!({"type": "watch", "user": ada.id()})).await.unwrap();
+    // It goes on: somebody is on it, and in the end it expires or is truly ended.
+    bo.post(&format!("/v1/emergencies/{id}/claim"), json!({})).await;
+    ada.post(&format!("/v1/emergencies/{id}/cancel"), json!({"pin": PIN})).await.ok().unwrap();
+    let found = all_a_contact_finds(&cy, &ada, &id, &mut contact).await;
+    (found, bo.get("/v1/alerts").await.body)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_linked_after_a_forced_end_finds_what_they_find_after_a_true_one() {
+    let (truly, forced) = tokio::join!(linked_after_the_end(PIN), linked_after_the_end(DURESS));
+    assert_eq!(truly.0[0][0], 404, "{:?}", truly.0);
+    assert_eq!(truly.0, forced.0);
+    let told = forced.1["items"].as_array().unwrap().iter();
+    assert_eq!(told.filter(|alert| alert["template"] == "emergency.duress").count(), 1, "{}", forced.1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_answer_says_who_hears_of_duress() {
+    let node = TestNode::start().await;
+    let (ada, bo, link) = node.pair(&["alerts"]).await;
+    let cy = node.person("Cy").await;
+    let body = json!({"contact": cy.handle, "scopes": ["alerts"], "duress": false});
+    let asked = ada.post("/v1/links", body).await.ok().unwrap();
+    let changed =
+        ada.call("PATCH", &format!("/v1/links/{link}"), json!({"duress": false})).await.ok().unwrap();
+    let accepted = bo.post(&format!("/v1/links/{link}/accept"), json!({})).await.ok().unwrap();
+    let listed = ada.get("/v1/links?role=subject").await.ok().unwrap();
+    assert_eq!(listed["items"].as_array().unwrap().len(), 2);
+    for answer in [asked, changed, accepted, listed] {
+        assert!(!answer.to_string().contains("duress"), "{answer}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn five_wrong_pins_wait_and_never_stand_before_a_raise() {
     let node = TestNode::start_manual().await;

@@ -13,7 +13,7 @@ pub(crate) async fn a_pair_has_one_link(w: &World) {
     let LinkCreated::Created(link) = w.trust.create_link(new()).await.unwrap() else { panic!("not created") };
     assert_eq!((link.subject, link.contact, link.state), (anna, bob, LinkState::Pending));
     assert_eq!((link.subject_name.as_str(), link.contact_name.as_str()), ("anna Example", "bob Example"));
-    assert_eq!((link.tier, link.duress, link.accepted_at, link.expires_at), (1, Some(true), None, None));
+    assert_eq!((link.tier, link.hears_duress, link.accepted_at, link.expires_at), (1, true, None, None));
     assert_eq!(w.trust.create_link(new()).await.unwrap(), LinkCreated::Repeated(link.clone()));
     assert_eq!(w.trust.create_link(new_link(anna, bob, &ALL)).await.unwrap(), LinkCreated::Conflict);
     let other_way = NewLink { id: link.id, ..new_link(bob, anna, &ALL) };
@@ -58,7 +58,7 @@ pub(crate) async fn only_the_contact_accepts_and_only_the_subject_changes(w: &Wo
     assert_eq!((wider.scopes_since, wider.scopes.bits()), (after(6), 15));
     let quiet = LinkPatch { tier: Some(3), duress: Some(false), ..LinkPatch::default() };
     let quiet = w.trust.update_link(link, anna, quiet, after(7)).await.unwrap().unwrap();
-    assert_eq!((quiet.tier, quiet.duress, quiet.scopes.bits()), (3, Some(false), 15));
+    assert_eq!((quiet.tier, quiet.hears_duress, quiet.scopes.bits()), (3, false, 15));
     assert_eq!(quiet.scopes_since, after(6));
 
     assert!(w.trust.link(link, mallory, T0).await.unwrap().is_none());

@@ -8,7 +8,7 @@ use super::{Claim, Emergency, EndWith, Ended, Manner, Opening, State};
 use crate::clock::Timestamp;
 use crate::geo::Fix;
 use crate::id::{DeviceId, EmergencyId, UserId};
-use crate::trust::EmergencyFacts;
+use crate::trust::{EmergencyFacts, TrustLink};
 use std::time::Duration;
 
 /// How far before its opening the trail that contacts see begins, unless a missed check-in raised it.
@@ -34,7 +34,7 @@ pub enum Command {
 /// Something that has to be told because of a change.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Notice {
-    /// To contacts: it is raised.
+    /// To contacts (if under duress: to those who hear of it): it is raised.
     Raised,
     /// To contacts: raised again.
     RaisedAgain,
@@ -145,16 +145,16 @@ impl Emergency {
             (Manner::True, _) => self.truly_end(state, now),
             (Manner::Duress, Some(_)) => None,
             (Manner::Duress, None) => {
-                let mut notices = vec![];
-                if self.state == State::Countdown {
-                    self.activate(now);
-                    notices.push(Notice::Raised);
-                } else {
-                    notices.push(Notice::Ended(state));
-                }
-                notices.push(Notice::UnderDuress);
-                self.apparent = Some(Ended { state, at: now });
-                Some(notices)
+                let (first, at) = match self.active_at {
+                    // Who does not hear of duress was told of it, also if that was this very millisecond.
+                    Some(active) => (Notice::Ended(state), now.max(active + Duration::from_millis(1))),
+                    None => {
+                        self.activate(now);
+                        (Notice::Raised, now)
+                    }
+                };
+                self.apparent = Some(Ended { state, at });
+                Some(vec![first, Notice::UnderDuress])
             }
         }
     }
@@ -251,6 +251,16 @@ impl Emergency {
         self.claims.iter().any(|c| c.contact == contact && c.dropped_at.is_none())
     }
 
+    /// Whether contacts were told of it before it seemed to be over.
+    pub(super) fn was_told(&self) -> bool {
+        self.active_at.is_some_and(|active| self.apparent.is_none_or(|end| active < end.at))
+    }
+
+    /// Whether this contact is shown how it truly stands.
+    pub(super) fn is_shown_truly_to(&self, link: &TrustLink) -> bool {
+        self.apparent.is_none_or(|end| link.hears_what_goes_on_since(end.at))
+    }
+
     /// Whether a new raise joins it: open, also to the subject's tokens.
     pub fn takes_joins(&self) -> bool {
         self.state.is_open() && self.apparent.is_none()
@@ -263,7 +273,7 @@ impl Emergency {
             subject: self.subject,
             trail_from: self.trail_from,
             raised_on: self.device,
-            duress: self.apparent.is_some(),
+            seems_over_since: self.apparent.map(|end| end.at),
         })
     }
 }

@@ -43,7 +43,7 @@ pub(in crate::alerts) fn drafts(
         let all_or_deaf = if e.apparent.is_some() { Audience::DeafToDuress } else { Audience::All };
         let still_told = if e.apparent.is_some() { Audience::HearDuress } else { Audience::All };
         let made = match notice {
-            Notice::Raised => draft(raised(e.kind), raising, Severity::Critical, to(Audience::All)),
+            Notice::Raised => draft(raised(e.kind), raising, Severity::Critical, to(still_told)),
             Notice::RaisedAgain => draft(RAISED_AGAIN, raising, Severity::Critical, to(Audience::All)),
             Notice::UnderDuress => {
                 draft("emergency.duress", raising, Severity::Critical, to(Audience::HearDuress))

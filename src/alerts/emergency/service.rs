@@ -407,7 +407,10 @@ fn count_of(contacts: &Stored<Vec<TrustLink>>) -> Option<u32> {
 /// The event of a changed emergency, for those who see the change.
 pub(in crate::alerts) fn change_event(next: &Next, mut contacts: Vec<TrustLink>) -> Event {
     let emergency = &next.emergency;
-    contacts.retain(|l| emergency.active_at.is_some() && (l.hears_duress() || !next.hidden));
+    contacts.retain(|l| match emergency.is_shown_truly_to(l) {
+        true => emergency.active_at.is_some(),
+        false => emergency.was_told() && !next.hidden,
+    });
     let subject = (!next.hidden).then_some(emergency.subject);
     let people = contacts.iter().map(|l| l.contact).chain(subject).collect();
     Event::Emergency { id: emergency.id, people }

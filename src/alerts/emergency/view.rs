@@ -153,11 +153,12 @@ fn bare(view: EmergencyView) -> EmergencyView {
 }
 
 /// What a contact sees: the truth, marked `duress` where it is; one who does not hear of duress sees what the subject
-/// sees. `None` while contacts have not been told.
+/// sees, and nothing if it was ended before contacts were told. `None` while they have not been.
 pub fn contact_view(party: &Party) -> Option<EmergencyView> {
     let e = &party.emergency;
     e.active_at?;
     match e.apparent {
+        Some(_) if !party.hears_duress && !e.was_told() => None,
         Some(end) if !party.hears_duress => {
             let view = up_to(e, end.state, Some(end.at));
             Some(if e.erased { bare(view) } else { view })

@@ -79,7 +79,8 @@ impl NewAlerts {
                     "INSERT INTO deliveries (alert_id, recipient_id, queued_at)
                      SELECT $1, a.id, $2 FROM accounts a JOIN links l ON l.contact_id = a.id
                      WHERE l.subject_id = $3 AND l.accepted_at IS NOT NULL AND (l.expires_at IS NULL OR l.expires_at > $2)
-                     AND l.scopes & 1 <> 0 AND l.hears_duress IN ($4, $5) AND ("
+                     AND l.scopes & 1 <> 0 AND l.hears_duress IN ($4, $5)
+                     AND coalesce(l.accepted_at < (SELECT apparent_at FROM emergencies WHERE id = $7), true) AND ("
                     pg "$6::uuid[] IS NULL" lite "$6 IS NULL" " OR a.id " among "$6" ") ORDER BY a.id"
                     pg " FOR KEY SHARE OF a FOR SHARE OF l" " RETURNING recipient_id"
                 ));
@@ -89,7 +90,8 @@ impl NewAlerts {
                     Audience::DeafToDuress => (false, false),
                 };
                 let contacts = contacts.bind(draft.id).bind(self.now).bind(draft.subject);
-                contacts.bind(deaf).bind(hearing).bind(only.as_deref())
+                // Who became a contact after an apparent end hears nothing of what goes on.
+                contacts.bind(deaf).bind(hearing).bind(only.as_deref()).bind(draft.emergency)
             }
         };
         let recipients = tx.all::<(UserId,)>(deliveries).await?;

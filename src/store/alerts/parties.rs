@@ -25,14 +25,16 @@ impl From<PartyRow> for Party {
 }
 
 /// The emergencies that a contact has part in: told to contacts (never a countdown), by a link in force with `alerts`
-/// or `emergency_location` that was accepted before the emergency ended in the contact's eyes.
+/// or `emergency_location` that was accepted before the emergency ended, truly or in its subject's eyes. Who does not hear of
+/// duress has none in one that was ended under it before contacts were told.
 macro_rules! parts {
     ($($rest:tt)+) => {
         emergencies!(and ", l.hears_duress"
             "JOIN links l ON l.subject_id = e.subject_id
              WHERE l.contact_id = $1 AND (l.expires_at IS NULL OR l.expires_at > $2) AND l.scopes & 3 <> 0
              AND e.active_at IS NOT NULL AND l.accepted_at IS NOT NULL
-             AND coalesce(l.accepted_at < coalesce(CASE WHEN NOT l.hears_duress THEN e.apparent_at END, e.ended_at), true) "
+             AND coalesce(l.accepted_at < coalesce(e.apparent_at, e.ended_at), true)
+             AND (l.hears_duress OR coalesce(e.active_at < e.apparent_at, true)) "
             $($rest)+
         )
     };

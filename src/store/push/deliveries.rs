@@ -121,8 +121,11 @@ pub(super) async fn claim(
     let taken = tx.all::<(AlertId, EndpointId)>(take.bind(except).bind(limit)).await?;
     let mut claimed = Vec::with_capacity(taken.len());
     for (alert, endpoint) in taken {
+        // Of an end under duress a phone shows what it shows of a true end: others may look at it.
         let whole = query(
-            "SELECT e.registration, e.target, a.kind, u.locale, p.claims, p.tries, p.deadline_at, d.queued_at, a.at,
+            "SELECT e.registration, e.target,
+                 CASE WHEN a.template = 'emergency.duress' THEN 'emergency_update' ELSE a.kind END AS kind,
+                 u.locale, p.claims, p.tries, p.deadline_at, d.queued_at, a.at,
                  d.received_at IS NOT NULL AS received, d.seen_at IS NOT NULL AS seen
              FROM push_deliveries p JOIN push_endpoints e ON e.id = p.endpoint_id JOIN accounts u ON u.id = e.user_id
              JOIN alerts a ON a.id = p.alert_id

@@ -39,7 +39,7 @@ impl TryFrom<LinkRow> for TrustLink {
             contact_name: row.contact_name,
             scopes: Scopes::from_bits(scopes),
             tier: u8::try_from(row.tier).map_err(|_| unreadable("links.tier"))?,
-            duress: Some(row.hears_duress),
+            hears_duress: row.hears_duress,
             state: if row.accepted_at.is_some() { LinkState::Active } else { LinkState::Pending },
             created_at: row.created_at,
             accepted_at: row.accepted_at,

@@ -110,6 +110,35 @@ async fn an_old_answer_never_removes_a_new_token() {
     println!("{rounds} races, 0 wrong removals");
 }
 
+/// What a contact's phone is sent when an emergency is ended with this PIN, but for ids and times.
+async fn pushed_at_an_end_with(pin: &str) -> Value {
+    let clock = Clock::system();
+    let p = Providers::start(&clock).await;
+    let node = p.node(clock).await;
+    let (ada, bo, _) = node.pair(&["alerts"]).await;
+    ada.call("PATCH", "/v1/me", json!({"pin": "1234", "duress_pin": "9876"})).await.ok().unwrap();
+    bo.reached_by("fcm", json!({"token": "t"})).await;
+    let id = ada.raise().await;
+    p.fcm.fake.until_count(1).await;
+    p.fcm.fake.forget();
+    ada.post(&format!("/v1/emergencies/{id}/resolve"), json!({"pin": pin})).await.ok().unwrap();
+    let mut message = p.fcm.fake.until_count(1).await[0].json()["message"].clone();
+    let id = message["data"]["alert"].as_str().unwrap().to_owned();
+    let text = message.to_string().replace(&id, "an id");
+    message = serde_json::from_str(&text).unwrap();
+    // Both count from the moment at which it was stored.
+    assert!(message["android"]["ttl"].take().as_str().unwrap().ends_with('s'));
+    assert!(message["apns"]["headers"]["apns-expiration"].take().is_string());
+    message
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_phone_shows_of_a_forced_end_what_it_shows_of_a_true_one() {
+    let (truly, forced) = tokio::join!(pushed_at_an_end_with("1234"), pushed_at_an_end_with("9876"));
+    assert_eq!(truly["notification"]["title"], "News of an emergency", "{truly}");
+    assert_eq!(truly, forced);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_counts_on_somebody_is_told_when_they_cannot_be_reached() {
     let clock = Clock::system();

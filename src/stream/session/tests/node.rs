@@ -142,7 +142,7 @@ impl Node {
             contact_name: "Ada".to_owned(),
             scopes: Scopes::from_bits(*scopes),
             tier: 1,
-            duress: None,
+            hears_duress: true,
             state: LinkState::Active,
             created_at: NOW,
             accepted_at: Some(NOW),
@@ -154,7 +154,7 @@ impl Node {
             subject,
             trail_from: NOW,
             raised_on: None,
-            duress: false,
+            seems_over_since: None,
         });
         visibility(ADA, subject, link.as_ref(), facts.as_slice(), now)
     }
