@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn what_came_last_is_told_by_the_count_where_clocks_are_too_close_to_tell() {
-        let at = |ms| Timestamp::from_unix_ms(1_800_000_000_000 + ms);
+        let at = |ms: i64| Timestamp::from_unix_ms(1_800_000_000_000 + ms);
         let arrival = |seq, ms| Arrival { seq, fixed_at: at(0), received_at: at(ms) };
         // A raise, and the fix after it on a node whose clock is a little behind.
         assert!(arrival(4, 300).came_after(&arrival(2, 500)));
