@@ -65,7 +65,8 @@ pub(super) async fn seen(db: &Database, wall: Timestamp) -> Stored<Seen> {
     }
     let row = row.ok_or_else(|| unreadable("the clock of all nodes"))?;
     let SeenRow { now, newest, steps, last_step_ms, undone } = row;
-    Ok(Seen { now, newest, steps, last_step_ms, undone })
+    // The two columns are read one after the other.
+    Ok(Seen { now, newest: newest.max(now), steps, last_step_ms, undone })
 }
 
 async fn step(db: &Database, from: i64, by_ms: i64, undoes: bool, wall: Timestamp) -> Stored<bool> {
